@@ -3,4 +3,5 @@
 //! Modules in the order the data takes them; `docs/ARCHITECTURE.md` tells the way in prose.
 #![forbid(unsafe_code)]
 
-pub mod clock; // time as a value: monotonic decides, wall is for people
+pub mod clock;
+pub mod domain; // the rules, pure: which change follows which command // time as a value: monotonic decides, wall is for people

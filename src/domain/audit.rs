@@ -1,0 +1,74 @@
+//! What happened, in the words of the audit trail and of the event stream (`CONTRACT §2`).
+//!
+//! Must stay true: every change has one event kind; the trail's action is that kind's word. No
+//! secret is ever a part of a detail (P10). Not here: ids, times and sequences, which the engine
+//! gives when it commits.
+
+/// The kind of a change, as events and audit entries name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    TaskCreated,
+    TaskLeased,
+    TaskRunning,
+    TaskCompleted,
+    TaskRequeued,
+    TaskCancelled,
+    LeaseExpired,
+    WorkerRegistered,
+    WorkerUpdated,
+    WorkerRemoved,
+    WorkerOffline,
+    WorkerOnline,
+    ConfigUpdated,
+    ConnectionTest,
+}
+
+impl EventKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventKind::TaskCreated => "task_created",
+            EventKind::TaskLeased => "task_leased",
+            EventKind::TaskRunning => "task_running",
+            EventKind::TaskCompleted => "task_completed",
+            EventKind::TaskRequeued => "task_requeued",
+            EventKind::TaskCancelled => "task_cancelled",
+            EventKind::LeaseExpired => "lease_expired",
+            EventKind::WorkerRegistered => "worker_registered",
+            EventKind::WorkerUpdated => "worker_updated",
+            EventKind::WorkerRemoved => "worker_removed",
+            EventKind::WorkerOffline => "worker_offline",
+            EventKind::WorkerOnline => "worker_online",
+            EventKind::ConfigUpdated => "config_updated",
+            EventKind::ConnectionTest => "connection_test",
+        }
+    }
+}
+
+/// What an audit entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entity {
+    Task,
+    Lease,
+    Worker,
+    Config,
+}
+
+impl Entity {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Entity::Task => "llm_task",
+            Entity::Lease => "lease",
+            Entity::Worker => "worker",
+            Entity::Config => "runtime_config",
+        }
+    }
+}
+
+/// An audit entry before the engine gives it its place and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    pub entity: Entity,
+    pub entity_id: String,
+    pub actor: String,
+    pub detail: String,
+}

@@ -1,0 +1,28 @@
+//! The rules: what a task, a lease and a worker are, and which change follows which command.
+//!
+//! Everything here is a pure function of its arguments: time, ids and the records come in, new
+//! records or a `Refusal` go out. Not here: clocks, randomness, storage, HTTP, log lines.
+
+mod audit;
+mod id;
+mod lease;
+mod refusal;
+mod routing;
+mod task;
+mod transition;
+mod worker;
+
+pub use audit::{Audit, Entity, EventKind};
+pub use id::{ArtifactId, AuditId, LeaseId, ResultId, SEQ_MAX, TaskId, WorkerId};
+pub use lease::{EndedLease, Lease, LeaseEnd, LeaseStatus};
+pub use refusal::{NoWorker, Refusal};
+pub use routing::{Candidate, context_key, gate, pick_worker};
+pub use task::{
+    CompletionStatus, DesiredFormat, LEASES_KEPT_PER_TASK, Metrics, Outcome, Policy, Task,
+    TaskSpec, TaskStatus,
+};
+pub use transition::{
+    Change, Completed, Completion, Heartbeat, LeaseClaim, NewTask, as_completed, cancel, complete,
+    create, expire, grant, heartbeat, requeue, require_queued,
+};
+pub use worker::{Capabilities, Registration, Worker, WorkerStatus, register};
