@@ -4,4 +4,5 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod domain; // the rules, pure: which change follows which command // time as a value: monotonic decides, wall is for people
+pub mod domain;
+pub mod store; // the only one that knows redb: a hot file, an archive, commits and snapshots // the rules, pure: which change follows which command // time as a value: monotonic decides, wall is for people

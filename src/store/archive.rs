@@ -1,0 +1,170 @@
+//! The archive file: finished tasks with all that belongs to them, and the older audit trail.
+//!
+//! Must stay true: writing the same task again is harmless, the newer copy replaces the older (the
+//! mover may repeat itself after a crash, a requeued task comes back when it finishes again); every
+//! commit keeps quick-repair, so that the file opens at once however large it is. A task that lives
+//! again keeps its old copy here until then: who reads asks the hot file first.
+
+use super::hot::read;
+use super::schema::{AUDIT, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_STATUS};
+use super::{AuditEntry, Store, StoreError};
+use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata,
+};
+
+/// What the archive holds, for the start's line and the operator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArchiveTotals {
+    pub tasks: u64,
+    pub audit: u64,
+}
+
+impl Store {
+    /// Copies these tasks, where they are finished, and at most `journal_limit` old journal records
+    /// into the archive in one durable commit. Returns the copied records, for the removal that
+    /// must follow, and the last journal key that was copied.
+    pub fn archive_finished(
+        &self,
+        seqs: &[u64],
+        journal_limit: usize,
+    ) -> Result<(Vec<Task>, Option<u64>), StoreError> {
+        let hot = self.hot()?;
+        let journal = hot.old_journal(journal_limit)?;
+        let mut copied = Vec::with_capacity(seqs.len());
+        let mut txn = self.archive.begin_write()?;
+        txn.set_quick_repair(true);
+        {
+            let mut tasks = txn.open_table(TASKS)?;
+            let mut parts = txn.open_table(PARTS)?;
+            let mut by_status = txn.open_table(TASKS_BY_STATUS)?;
+            let mut leases = txn.open_table(LEASES)?;
+            let mut outcomes = txn.open_table(OUTCOMES)?;
+            let mut audit = txn.open_table(AUDIT)?;
+            for &seq in seqs {
+                let Some(task) = hot.task(seq)?.filter(|task| task.status.is_finished()) else {
+                    continue;
+                };
+                let older = tasks.insert(seq, serde_json::to_vec(&task)?.as_slice())?;
+                if let Some(older) = older {
+                    let older: Task = serde_json::from_slice(older.value())?;
+                    by_status.remove((older.status as u8, seq))?;
+                    for gone in &older.ended {
+                        leases.remove((gone.status() as u8, gone.lease.id.seq()))?;
+                    }
+                }
+                by_status.insert((task.status as u8, seq), ())?;
+                for ended in &task.ended {
+                    leases.insert((ended.status() as u8, ended.lease.id.seq()), seq)?;
+                    if let Some(outcome) = ended.outcome {
+                        outcomes.insert(outcome, (seq, ended.lease.fence))?;
+                    }
+                }
+                for (part, bytes) in hot.parts(seq)? {
+                    parts.insert((seq, part), bytes.as_slice())?;
+                }
+                copied.push(task);
+            }
+            for (_, record) in &journal {
+                for entry in record.changes.iter().flatten() {
+                    audit.insert(entry.id.seq(), serde_json::to_vec(entry)?.as_slice())?;
+                }
+            }
+        }
+        txn.commit()?;
+        Ok((copied, journal.last().map(|(key, _)| *key)))
+    }
+
+    /// A consistent view of the archive; taken after the hot one, or a task that moves meanwhile
+    /// could be missed.
+    pub fn archive(&self) -> Result<Archive, StoreError> {
+        let txn = self.archive.begin_read()?;
+        Ok(Archive { tasks: txn.open_table(TASKS)?, parts: txn.open_table(PARTS)?, txn })
+    }
+}
+
+/// A snapshot of the archive.
+pub struct Archive {
+    txn: ReadTransaction,
+    tasks: ReadOnlyTable<u64, &'static [u8]>,
+    parts: ReadOnlyTable<(u64, u32), &'static [u8]>,
+}
+
+impl Archive {
+    pub fn task(&self, seq: u64) -> Result<Option<Task>, StoreError> {
+        read(&self.tasks, seq)
+    }
+
+    pub fn spec(&self, seq: u64) -> Result<Option<TaskSpec>, StoreError> {
+        read(&self.parts, (seq, PART_SPEC))
+    }
+
+    pub fn outcome(&self, seq: u64, fence: u32) -> Result<Option<Outcome>, StoreError> {
+        read(&self.parts, (seq, fence))
+    }
+
+    /// Task sequences below `before`, newest first.
+    pub fn tasks_below(
+        &self,
+        status: Option<TaskStatus>,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<u64>, StoreError> {
+        match status {
+            None => newest(self.tasks.range(..before)?, limit, |key, _| key),
+            Some(status) => {
+                let status = status as u8;
+                let rows =
+                    self.txn.open_table(TASKS_BY_STATUS)?.range((status, 0)..(status, before))?;
+                newest(rows, limit, |(_, seq), ()| seq)
+            }
+        }
+    }
+
+    /// (lease sequence, task sequence) below `before`, newest first.
+    pub fn leases_below(
+        &self,
+        status: LeaseStatus,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, u64)>, StoreError> {
+        let status = status as u8;
+        let rows = self.txn.open_table(LEASES)?.range((status, 0)..(status, before))?;
+        newest(rows, limit, |(_, lease), task| (lease, task))
+    }
+
+    /// (outcome sequence, task sequence) below `before`, newest first.
+    pub fn outcomes_below(&self, before: u64, limit: usize) -> Result<Vec<(u64, u64)>, StoreError> {
+        let rows = self.txn.open_table(OUTCOMES)?.range(..before)?;
+        newest(rows, limit, |outcome, (task, _)| (outcome, task))
+    }
+
+    /// The task whose completion has this outcome sequence.
+    pub fn task_of_outcome(&self, outcome: u64) -> Result<Option<u64>, StoreError> {
+        Ok(self.txn.open_table(OUTCOMES)?.get(outcome)?.map(|found| found.value().0))
+    }
+
+    /// Audit entries below the change sequence `before`, newest first.
+    pub fn audit_below(&self, before: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows = self.txn.open_table(AUDIT)?.range(..before)?;
+        rows.rev().take(limit).map(|row| Ok(serde_json::from_slice(row?.1.value())?)).collect()
+    }
+
+    pub fn totals(&self) -> Result<ArchiveTotals, StoreError> {
+        Ok(ArchiveTotals { tasks: self.tasks.len()?, audit: self.txn.open_table(AUDIT)?.len()? })
+    }
+}
+
+fn newest<K: redb::Key, V: redb::Value, T>(
+    rows: redb::Range<'_, K, V>,
+    limit: usize,
+    pick: impl for<'a> Fn(K::SelfType<'a>, V::SelfType<'a>) -> T,
+) -> Result<Vec<T>, StoreError> {
+    rows.rev()
+        .take(limit)
+        .map(|row| {
+            let (key, value) = row?;
+            Ok(pick(key.value(), value.value()))
+        })
+        .collect()
+}

@@ -1,0 +1,19 @@
+//! The only module that knows redb: two files, their tables, commits and snapshots.
+//!
+//! `hot.redb` holds what lives (and what finished a moment ago) and takes every transition in one
+//! durable commit; `archive.redb` holds what has finished and is written in rare batches. A task
+//! that stands in both is the hot one. Must stay true: a commit that returned is on disk (P1); the
+//! archive's commit comes before the removal from the hot file, so a reader who looks into the hot
+//! file first and the archive second finds every task (`DESIGN §5`). Not here: rules about tasks.
+
+mod archive;
+mod error;
+mod hot;
+mod open;
+mod schema;
+
+pub use archive::{Archive, ArchiveTotals};
+pub use error::StoreError;
+pub use hot::{Hot, HotChanges};
+pub use open::{Opened, Store};
+pub use schema::{AuditEntry, Counters, JournalRecord, Settings, StoredWorker};

@@ -1,0 +1,197 @@
+//! Opening the two files of a data directory, or of any two backends.
+//!
+//! Must stay true: one process at a time; a file that is newer, damaged or alone is refused and left
+//! as it is; nothing is created beside data that is there. The backends are handed in at
+//! `open_backends`, which is how power loss and full disks are tried. Not here: what is in the files.
+
+use super::StoreError;
+use super::schema::{
+    AUDIT, FORMAT, JOURNAL, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_STATUS,
+    WORKERS,
+};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase, StorageBackend};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+/// Memory for pages of the hot file; redb's own default is 1 GiB.
+const HOT_CACHE_BYTES: usize = 6 << 20;
+const ARCHIVE_CACHE_BYTES: usize = 2 << 20;
+/// A hot file above this size is compacted at the start, when it is small work.
+const COMPACT_ABOVE_BYTES: u64 = 32 << 20;
+
+/// Both files, open.
+pub struct Store {
+    pub(super) hot: Database,
+    pub(super) archive: Database,
+}
+
+/// What opening found, for the start's lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    pub hot_bytes: u64,
+    pub archive_bytes: u64,
+    /// Bytes that compaction gave back.
+    pub given_back_bytes: u64,
+}
+
+impl Store {
+    /// Opens the data directory, creating it (0700) and its files (0600) when they are new.
+    pub fn open(dir: &Path) -> Result<(Store, Opened), StoreError> {
+        let unusable = |error| StoreError::Unusable(dir.to_path_buf(), error);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
+        let (hot, archive) = (dir.join("hot.redb"), dir.join("archive.redb"));
+        let before = (size(&hot), size(&archive));
+        if before.0 > 0 && before.1 == 0 {
+            return Err(StoreError::Missing { path: archive, beside: hot });
+        }
+        check_format(&archive)?;
+        check_format(&hot)?;
+        // The archive comes first: a hot file is never seen without it, whenever the first start is
+        // cut off.
+        let archive_db = guarded(&archive, || open_file(&archive, ARCHIVE_CACHE_BYTES))?;
+        if before.0 == 0 && !is_empty(&archive_db)? {
+            return Err(StoreError::Missing { path: hot, beside: archive });
+        }
+        let mut hot_db = guarded(&hot, || open_file(&hot, HOT_CACHE_BYTES))?;
+        let grown = size(&hot);
+        if grown > COMPACT_ABOVE_BYTES {
+            hot_db.compact().map_err(|error| StoreError::Io(error.to_string()))?;
+        }
+        let opened = Opened {
+            hot_bytes: size(&hot),
+            archive_bytes: size(&archive),
+            given_back_bytes: grown.saturating_sub(size(&hot)),
+        };
+        Ok((Store::prepare(hot_db, archive_db)?, opened))
+    }
+
+    /// Opens, or creates, a store in any two backends.
+    pub fn open_backends(
+        hot: impl StorageBackend,
+        archive: impl StorageBackend,
+    ) -> Result<Store, StoreError> {
+        let open = |error| StoreError::opening(Path::new("backend"), error);
+        let archive = builder(ARCHIVE_CACHE_BYTES).create_with_backend(archive).map_err(open)?;
+        let hot = builder(HOT_CACHE_BYTES).create_with_backend(hot).map_err(open)?;
+        Store::prepare(hot, archive)
+    }
+
+    /// Creates the tables of a new file, so that every reader finds them.
+    fn prepare(hot: Database, archive: Database) -> Result<Store, StoreError> {
+        if stored_format(&archive)?.is_none() {
+            let mut txn = archive.begin_write()?;
+            txn.set_quick_repair(true);
+            txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
+            txn.open_table(TASKS)?;
+            txn.open_table(PARTS)?;
+            txn.open_table(TASKS_BY_STATUS)?;
+            txn.open_table(LEASES)?;
+            txn.open_table(OUTCOMES)?;
+            txn.open_table(AUDIT)?;
+            txn.commit()?;
+        }
+        if stored_format(&hot)?.is_none() {
+            let mut txn = hot.begin_write()?;
+            txn.set_two_phase_commit(true);
+            txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
+            txn.open_table(TASKS)?;
+            txn.open_table(PARTS)?;
+            txn.open_table(JOURNAL)?;
+            txn.open_table(WORKERS)?;
+            txn.commit()?;
+        }
+        Ok(Store { hot, archive })
+    }
+}
+
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
+}
+
+fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+    let unusable = |error| StoreError::Unusable(path.to_path_buf(), error);
+    let file = private_file(path).map_err(unusable)?;
+    let backend = FileBackend::new(file).map_err(|error| StoreError::opening(path, error))?;
+    let name = path.to_path_buf();
+    let mut builder = builder(cache_bytes);
+    builder.set_repair_callback(move |session| {
+        log::info!("repairing file={} progress={:.0}%", name.display(), session.progress() * 100.0);
+    });
+    builder.create_with_backend(backend).map_err(|error| StoreError::opening(path, error))
+}
+
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let existed = path.exists();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    if !existed && let Some(dir) = path.parent() {
+        // The name itself must survive power loss before anything is answered from the file.
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(file)
+}
+
+/// redb asserts what a healthy file guarantees; on a damaged one such a panic is a finding.
+fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        Err(StoreError::Damaged(path.to_path_buf(), "its structure contradicts itself".into()))
+    })
+}
+
+/// Refuses a file of a newer version before anything is written to it. A file that was not closed
+/// cleanly cannot be read this way; its format is looked at after the repair.
+fn check_format(path: &PathBuf) -> Result<(), StoreError> {
+    if size(path) == 0 {
+        return Ok(());
+    }
+    let found = guarded(path, || match ReadOnlyDatabase::open(path) {
+        Ok(db) => stored_format(&db),
+        Err(redb::DatabaseError::RepairAborted) => {
+            let db = open_file(path, HOT_CACHE_BYTES)?;
+            stored_format(&db)
+        }
+        Err(error) => Err(StoreError::opening(path, error)),
+    });
+    match found {
+        Ok(Some(found)) if found > FORMAT => {
+            Err(StoreError::Newer { path: path.clone(), found, known: FORMAT })
+        }
+        Ok(_) => Ok(()),
+        Err(StoreError::Io(why)) => Err(StoreError::Damaged(path.clone(), why)),
+        Err(other) => Err(other),
+    }
+}
+
+fn stored_format(db: &impl ReadableDatabase) -> Result<Option<u64>, StoreError> {
+    let meta = match db.begin_read()?.open_table(META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(other) => return Err(other.into()),
+    };
+    let Some(bytes) = meta.get(META_FORMAT)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(bytes.value());
+    text.parse().map(Some).map_err(|_| StoreError::Io(format!("format '{text}' is no number")))
+}
+
+fn is_empty(archive: &Database) -> Result<bool, StoreError> {
+    let txn = archive.begin_read()?;
+    match txn.open_table(AUDIT) {
+        Ok(audit) => Ok(redb::ReadableTableMetadata::is_empty(&audit)?),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(true),
+        Err(other) => Err(other.into()),
+    }
+}
