@@ -26,3 +26,9 @@ pub use transition::{
     create, expire, grant, heartbeat, requeue, require_queued,
 };
 pub use worker::{Capabilities, Registration, Worker, WorkerStatus, register};
+
+#[cfg(test)]
+pub mod tests_support {
+    //! A task to start from, for the tests of whoever keeps tasks.
+    pub use super::transition::tests::queued_task;
+}

@@ -9,9 +9,7 @@ use super::hot::read;
 use super::schema::{AUDIT, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_STATUS};
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
-use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata,
-};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 
 /// What the archive holds, for the start's line and the operator.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,12 +21,12 @@ pub struct ArchiveTotals {
 impl Store {
     /// Copies these tasks, where they are finished, and at most `journal_limit` old journal records
     /// into the archive in one durable commit. Returns the copied records, for the removal that
-    /// must follow, and the last journal key that was copied.
+    /// must follow, and the last journal key that was copied with the number of records.
     pub fn archive_finished(
         &self,
         seqs: &[u64],
         journal_limit: usize,
-    ) -> Result<(Vec<Task>, Option<u64>), StoreError> {
+    ) -> Result<(Vec<Task>, Option<(u64, usize)>), StoreError> {
         let hot = self.hot()?;
         let journal = hot.old_journal(journal_limit)?;
         let mut copied = Vec::with_capacity(seqs.len());
@@ -72,7 +70,7 @@ impl Store {
             }
         }
         txn.commit()?;
-        Ok((copied, journal.last().map(|(key, _)| *key)))
+        Ok((copied, journal.last().map(|(key, _)| (*key, journal.len()))))
     }
 
     /// A consistent view of the archive; taken after the hot one, or a task that moves meanwhile

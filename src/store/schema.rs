@@ -48,13 +48,13 @@ pub const OUTCOMES: TableDefinition<u64, (u64, u32)> = TableDefinition::new("out
 /// Archive. Change sequence → `AuditEntry`, out of the journal's older records.
 pub const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
 
-/// The next sequence of each kind; sequences are never used twice.
+/// The last sequence given out of each kind; none is ever used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    pub next_task: u64,
-    pub next_lease: u64,
-    pub next_outcome: u64,
-    pub next_change: u64,
+    pub last_task: u64,
+    pub last_lease: u64,
+    pub last_outcome: u64,
+    pub last_change: u64,
     /// Tasks of both files by status, in the order of `TaskStatus::ALL`.
     pub tasks_by_status: [u64; 7],
 }

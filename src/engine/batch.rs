@@ -1,0 +1,124 @@
+//! What one step gathers until its commit: records changed, entries told, answers owed.
+//!
+//! Must stay true: a command sees what its predecessors in the batch left; nothing leaves the batch
+//! before the commit (P1, P6). Not here: decisions (`core`).
+
+use super::deadlines::Renewal;
+use super::{EngineError, Event, Reply};
+use crate::clock::Now;
+use crate::domain::{Outcome, Refusal, Task, TaskId, TaskSpec, WorkerId};
+use crate::store::{Archive, AuditEntry, Hot, HotChanges, Store, StoreError};
+use std::collections::HashSet;
+
+type Answer = Box<dyn FnOnce(Result<(), &EngineError>) + Send>;
+
+/// One batch of commands on its way to one commit.
+pub struct Batch<'a> {
+    pub now: Now,
+    store: &'a Store,
+    hot: Option<Hot>,
+    archive: Option<Archive>,
+    pub changes: HotChanges,
+    pub told: Vec<Option<AuditEntry>>,
+    pub events: Vec<Event>,
+    pub renewals: Vec<(u64, Renewal)>,
+    /// Tasks that leave the hot file with this commit.
+    pub left: Vec<Task>,
+    pub touched_workers: HashSet<WorkerId>,
+    answers: Vec<Answer>,
+}
+
+impl<'a> Batch<'a> {
+    pub fn new(store: &'a Store, now: Now) -> Self {
+        Batch {
+            now,
+            store,
+            hot: None,
+            archive: None,
+            changes: HotChanges::default(),
+            told: Vec::new(),
+            events: Vec::new(),
+            renewals: Vec::new(),
+            left: Vec::new(),
+            touched_workers: HashSet::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Owes a caller its answer; it leaves when the commit is done.
+    pub fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, EngineError>) {
+        self.answers.push(Box::new(move |commit| {
+            // A caller that is gone is no error.
+            let _ = reply.send(match commit {
+                Ok(()) => result,
+                Err(failed) => Err(failed.clone()),
+            });
+        }));
+    }
+
+    pub fn answer_all(self, commit: Result<(), &EngineError>) {
+        self.answers.into_iter().for_each(|answer| answer(commit));
+    }
+
+    fn hot(&mut self) -> Result<&Hot, StoreError> {
+        if self.hot.is_none() {
+            self.hot = Some(self.store.hot()?);
+        }
+        Ok(self.hot.as_ref().expect("opened above"))
+    }
+
+    fn archive(&mut self) -> Result<&Archive, StoreError> {
+        if self.archive.is_none() {
+            self.archive = Some(self.store.archive()?);
+        }
+        Ok(self.archive.as_ref().expect("opened above"))
+    }
+
+    /// The task as the batch has left it so far, wherever it lies.
+    pub fn task(&mut self, id: TaskId) -> Result<Task, EngineError> {
+        let found = self.task_at(id.seq())?.filter(|task| task.id == id);
+        found.ok_or(EngineError::Refused(Refusal::TaskNotFound))
+    }
+
+    pub fn task_at(&mut self, seq: u64) -> Result<Option<Task>, EngineError> {
+        if let Some(task) = self.changes.tasks.get(&seq) {
+            return Ok(Some(task.clone()));
+        }
+        match self.hot()?.task(seq)? {
+            Some(task) => Ok(Some(task)),
+            None => Ok(self.archive()?.task(seq)?),
+        }
+    }
+
+    /// The task if it is unchanged in the hot file.
+    pub fn untouched(&mut self, seq: u64) -> Result<Option<Task>, EngineError> {
+        if self.changes.tasks.contains_key(&seq) {
+            return Ok(None);
+        }
+        Ok(self.hot()?.task(seq)?)
+    }
+
+    pub fn spec(&mut self, task: &Task) -> Result<TaskSpec, EngineError> {
+        let seq = task.seq();
+        if let Some(spec) = self.changes.specs.get(&seq) {
+            return Ok(spec.clone());
+        }
+        let found = match self.hot()?.spec(seq)? {
+            Some(spec) => Some(spec),
+            None => self.archive()?.spec(seq)?,
+        };
+        found.ok_or_else(|| EngineError::Store(format!("task {} has no spec", task.id)))
+    }
+
+    pub fn outcome(&mut self, task: &Task, fence: u32) -> Result<Outcome, EngineError> {
+        let seq = task.seq();
+        if let Some(outcome) = self.changes.outcomes.get(&(seq, fence)) {
+            return Ok(outcome.clone());
+        }
+        let found = match self.hot()?.outcome(seq, fence)? {
+            Some(outcome) => Some(outcome),
+            None => self.archive()?.outcome(seq, fence)?,
+        };
+        found.ok_or_else(|| EngineError::Store(format!("task {} has no outcome {fence}", task.id)))
+    }
+}

@@ -1,0 +1,156 @@
+//! What can be asked of the writer, and the shapes of its answers.
+//!
+//! Must stay true: every command carries the way back to its caller; a caller that is gone is no
+//! error. Not here: decoding (`wire`), deciding (`core`, `domain`).
+
+use super::EngineError;
+use crate::domain::{
+    self, EventKind, LeaseClaim, LeaseId, LeaseStatus, NewTask, Outcome, Registration, Task,
+    TaskId, TaskSpec, Worker, WorkerId, WorkerStatus,
+};
+use crate::store::Settings;
+use tokio::sync::oneshot;
+
+/// The way back to a caller.
+pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
+
+/// Who shall get the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerChoice {
+    Automatic,
+    Named(WorkerId),
+    /// Named by something that can be no worker.
+    Nobody,
+}
+
+/// The wish for a lease. `ttl_seconds`: None when the value cannot be used; Some(None) for the
+/// task's default.
+#[derive(Clone, Debug)]
+pub struct NewLease {
+    pub worker: WorkerChoice,
+    pub ttl_seconds: Option<Option<u32>>,
+}
+
+/// What the settings become, and how it is told.
+#[derive(Clone, Debug)]
+pub struct ConfigChange {
+    pub settings: Option<Settings>,
+    pub kind: EventKind,
+    pub detail: String,
+}
+
+/// Everything that goes through the writer.
+pub enum Command {
+    Create {
+        new: Box<NewTask>,
+        reply: Reply<TaskView>,
+    },
+    Lease {
+        task: TaskId,
+        lease: NewLease,
+        reply: Reply<LeaseAnswer>,
+    },
+    /// Waits up to `wait_ms` for a task; None when none came.
+    Claim {
+        worker: WorkerId,
+        ttl_seconds: Option<u32>,
+        wait_ms: u64,
+        reply: Reply<Option<ClaimAnswer>>,
+    },
+    Heartbeat {
+        task: TaskId,
+        claim: LeaseClaim,
+        reply: Reply<LeaseView>,
+    },
+    /// `completed` is None when its fields are wrong.
+    Complete {
+        task: TaskId,
+        claim: LeaseClaim,
+        completed: Option<Box<domain::Completed>>,
+        reply: Reply<Completed>,
+    },
+    Requeue {
+        task: TaskId,
+        reply: Reply<TaskView>,
+    },
+    Cancel {
+        task: TaskId,
+        reply: Reply<TaskView>,
+    },
+    /// Answers whether the worker is new.
+    Register {
+        id: WorkerId,
+        registration: Box<Registration>,
+        reply: Reply<(WorkerView, bool)>,
+    },
+    Remove {
+        worker: WorkerId,
+        reply: Reply<()>,
+    },
+    Configure {
+        change: ConfigChange,
+        reply: Reply<()>,
+    },
+    /// These records stand in the archive, as do so many journal records up to this key; they may
+    /// leave the hot file.
+    Archived {
+        tasks: Vec<Task>,
+        journal: Option<(u64, usize)>,
+        reply: Reply<()>,
+    },
+    /// Every waiting claim is answered now, and later ones do not wait.
+    Release,
+    /// The writer ends after what stands before this.
+    Stop,
+}
+
+/// A task with everything that the wire shows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskView {
+    pub task: Task,
+    pub spec: TaskSpec,
+}
+
+/// A lease as it is now, renewals included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseView {
+    pub id: LeaseId,
+    pub task_id: TaskId,
+    pub worker_id: WorkerId,
+    pub context_id: String,
+    pub started_at: i64,
+    pub expires_at: i64,
+    pub last_heartbeat: i64,
+    pub ttl_seconds: u32,
+    pub status: LeaseStatus,
+}
+
+/// A worker with what memory knows of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerView {
+    pub worker: Worker,
+    /// Offline when it registered as online but was not heard of lately.
+    pub status: WorkerStatus,
+    pub last_heartbeat: Option<i64>,
+    pub active_leases: u32,
+}
+
+/// A granted lease; the worker is shown as it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseAnswer {
+    pub lease: LeaseView,
+    pub worker: WorkerView,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimAnswer {
+    pub task: TaskView,
+    pub lease: LeaseView,
+}
+
+/// The task as it was completed, and what was stored of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completed {
+    pub task: TaskView,
+    pub outcome: Outcome,
+}

@@ -1,0 +1,71 @@
+//! One writer: commands go in, one durable commit holds a batch of them, answers come out.
+//!
+//! Must stay true: nobody is answered before the commit that holds the answer (P1); a refused command
+//! harms no neighbour; what readers see changes only after the commit (P6). Reads go beside the
+//! writer, through snapshots (`query`). Not here: HTTP, the JSON of the wire, rules about tasks.
+
+mod batch;
+mod command;
+mod core;
+mod deadlines;
+mod events;
+mod query;
+mod ready;
+mod thread;
+mod visible;
+mod waiting;
+mod workers;
+
+pub use command::{
+    ClaimAnswer, Command, Completed, ConfigChange, LeaseAnswer, LeaseView, NewLease, Reply,
+    TaskView, WorkerChoice, WorkerView,
+};
+pub use core::{Core, RandomIds, system_random};
+pub use events::{Event, Events, Missed};
+pub use query::{Page, Query, Stats};
+pub use thread::{Engine, EngineThread, start};
+pub use visible::Backlog;
+
+use crate::domain::Refusal;
+use std::fmt;
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineError {
+    /// The rules turn it down; nothing was changed.
+    Refused(Refusal),
+    /// The writer's queue is full; nothing was changed, try again.
+    Busy,
+    /// The server is stopping; nothing was changed.
+    Stopping,
+    /// The commit failed: the change may or may not be on disk, and the process ends to find out.
+    OutcomeUnknown(String),
+    /// The store could not be read; nothing was changed.
+    Store(String),
+}
+
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        EngineError::Refused(refusal)
+    }
+}
+
+impl From<crate::store::StoreError> for EngineError {
+    fn from(error: crate::store::StoreError) -> Self {
+        EngineError::Store(error.to_string())
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EngineError::Refused(refusal) => write!(f, "refused: {refusal:?}"),
+            EngineError::Busy => f.write_str("the writer's queue is full"),
+            EngineError::Stopping => f.write_str("the server is stopping"),
+            EngineError::OutcomeUnknown(why) => write!(f, "the commit failed: {why}"),
+            EngineError::Store(why) => write!(f, "the store cannot be read: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}

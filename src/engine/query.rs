@@ -1,0 +1,392 @@
+//! Reading beside the writer: single records, and lists as bounded pages, newest first.
+//!
+//! The memory says which records a page holds, snapshots of both files give them. Must stay true: the
+//! hot file is asked before the archive, whose snapshot is the younger one, so that a task on its way
+//! is found in one of them; it is shown once, and the hot copy wins. A page ends after `limit` rows
+//! or `PAGE_BYTES`. Not here: cursors as text, JSON (`wire`).
+
+use super::visible::Visible;
+use super::{EngineError, LeaseView, TaskView, WorkerView};
+use crate::domain::{
+    ArtifactId, LeaseStatus, Outcome, Refusal, Task, TaskId, TaskSpec, TaskStatus, WorkerId,
+};
+use crate::store::{Archive, AuditEntry, Hot, Settings, Store};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Bytes of prompts and outputs after which a page ends.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    /// Where the next page begins: below this sequence.
+    pub next: Option<u64>,
+}
+
+/// The counts of `GET /stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub tasks_by_status: [u64; 7],
+    pub leases_total: u64,
+    pub leases_active: u64,
+    pub workers_total: u64,
+    pub workers_online: u64,
+}
+
+/// Reads of both files with the memory laid over them.
+#[derive(Clone)]
+pub struct Query {
+    store: Arc<Store>,
+    visible: Arc<Visible>,
+}
+
+/// Both snapshots, the hot one taken first.
+struct Both {
+    hot: Hot,
+    archive: Archive,
+}
+
+impl Both {
+    fn task(&self, seq: u64) -> Result<Option<Task>, EngineError> {
+        match self.hot.task(seq)? {
+            Some(task) => Ok(Some(task)),
+            None => Ok(self.archive.task(seq)?),
+        }
+    }
+
+    fn spec(&self, task: &Task) -> Result<TaskSpec, EngineError> {
+        let found = match self.hot.spec(task.seq())? {
+            Some(spec) => Some(spec),
+            None => self.archive.spec(task.seq())?,
+        };
+        found.ok_or_else(|| EngineError::Store(format!("task {} has no spec", task.id)))
+    }
+
+    fn outcome(&self, seq: u64, fence: u32) -> Result<Option<Outcome>, EngineError> {
+        match self.hot.outcome(seq, fence)? {
+            Some(outcome) => Ok(Some(outcome)),
+            None => Ok(self.archive.outcome(seq, fence)?),
+        }
+    }
+}
+
+/// Collects rows until the page is full; `cursor` is the sequence of the row that was added last.
+struct Filling<T> {
+    rows: Vec<T>,
+    limit: usize,
+    bytes: usize,
+    cursor: u64,
+}
+
+impl<T> Filling<T> {
+    fn new(limit: usize) -> Self {
+        Filling { rows: Vec::new(), limit, bytes: 0, cursor: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.limit || self.bytes >= PAGE_BYTES
+    }
+
+    fn add(&mut self, seq: u64, bytes: usize, row: T) {
+        self.rows.push(row);
+        self.bytes += bytes;
+        self.cursor = seq;
+    }
+
+    /// Passes over a candidate that is no row any more.
+    fn skip(&mut self, seq: u64) {
+        self.cursor = seq;
+    }
+
+    /// `more`: whether there may be candidates after those that were looked at.
+    fn page(self, more: bool) -> Page<T> {
+        Page { next: more.then_some(self.cursor), rows: self.rows }
+    }
+}
+
+impl Query {
+    pub(super) fn new(store: Arc<Store>, visible: Arc<Visible>) -> Self {
+        Query { store, visible }
+    }
+
+    fn both(&self) -> Result<Both, EngineError> {
+        let hot = self.store.hot()?;
+        Ok(Both { hot, archive: self.store.archive()? })
+    }
+
+    /// Candidates of the hot file, then those of the archive that are not in the hot file, one row
+    /// more than `limit` to know whether a page follows. Newest first, each sequence once.
+    fn candidates(
+        &self,
+        both: &Both,
+        hot: Vec<(u64, u64)>,
+        archive: impl Fn(&Archive) -> Result<Vec<(u64, u64)>, EngineError>,
+        limit: usize,
+    ) -> Result<Vec<(u64, u64)>, EngineError> {
+        let archived = archive(&both.archive)?;
+        let mut merged: BTreeMap<u64, u64> = hot.into_iter().collect();
+        let index = self.visible.index();
+        for (seq, task) in archived {
+            if !index.holds_task(task) {
+                merged.entry(seq).or_insert(task);
+            }
+        }
+        Ok(merged.into_iter().rev().take(limit + 1).collect())
+    }
+
+    pub fn task(&self, id: TaskId) -> Result<TaskView, EngineError> {
+        let both = self.both()?;
+        let mut task = self.task_record(&both, id)?;
+        self.visible.index().overlay(&mut task);
+        let spec = both.spec(&task)?;
+        Ok(TaskView { task, spec })
+    }
+
+    fn task_record(&self, both: &Both, id: TaskId) -> Result<Task, EngineError> {
+        let found = both.task(id.seq())?.filter(|task| task.id == id);
+        found.ok_or(EngineError::Refused(Refusal::TaskNotFound))
+    }
+
+    /// Tasks below the sequence `before`, of this status if one is given.
+    pub fn tasks(
+        &self,
+        status: Option<TaskStatus>,
+        before: u64,
+        limit: usize,
+    ) -> Result<Page<TaskView>, EngineError> {
+        let hot = self.visible.index().tasks_below(status, before, limit + 1);
+        let both = self.both()?;
+        let twice = |seqs: Vec<u64>| seqs.into_iter().map(|seq| (seq, seq)).collect();
+        let rows = self.candidates(
+            &both,
+            twice(hot),
+            |archive| Ok(twice(archive.tasks_below(status, before, limit + 1)?)),
+            limit,
+        )?;
+        let more = rows.len() > limit;
+        let mut page = Filling::new(limit);
+        for (seq, _) in rows {
+            if page.is_full() {
+                return Ok(page.page(true));
+            }
+            let fits = |task: &Task| status.is_none_or(|status| task.status == status);
+            let Some(mut task) = both.task(seq)?.filter(fits) else {
+                page.skip(seq);
+                continue;
+            };
+            self.visible.index().overlay(&mut task);
+            let spec = both.spec(&task)?;
+            let bytes =
+                spec.prompt.len() + spec.context_hints.iter().map(String::len).sum::<usize>();
+            page.add(seq, bytes, TaskView { task, spec });
+        }
+        Ok(page.page(more))
+    }
+
+    /// Leases below the lease sequence `before`, of these statuses.
+    pub fn leases(
+        &self,
+        statuses: &[LeaseStatus],
+        before: u64,
+        limit: usize,
+    ) -> Result<Page<LeaseView>, EngineError> {
+        let hot = {
+            let index = self.visible.index();
+            statuses.iter().flat_map(|s| index.leases_below(*s, before, limit + 1)).collect()
+        };
+        let both = self.both()?;
+        let archived = |archive: &Archive| {
+            let mut rows = Vec::new();
+            for status in statuses {
+                rows.extend(archive.leases_below(*status, before, limit + 1)?);
+            }
+            Ok(rows)
+        };
+        let rows = self.candidates(&both, hot, archived, limit)?;
+        let more = rows.len() > limit;
+        let mut page = Filling::new(limit);
+        for (seq, task) in rows {
+            if page.is_full() {
+                return Ok(page.page(true));
+            }
+            let lease = both.task(task)?.and_then(|mut task| {
+                self.visible.index().overlay(&mut task);
+                lease_of(&task, seq).filter(|lease| statuses.contains(&lease.status))
+            });
+            match lease {
+                Some(lease) => page.add(seq, 0, lease),
+                None => page.skip(seq),
+            }
+        }
+        Ok(page.page(more))
+    }
+
+    /// Outcomes below the sequence `before`: artifacts with what they came from.
+    pub fn outcomes(&self, before: u64, limit: usize) -> Result<Page<Outcome>, EngineError> {
+        let hot = self.visible.index().outcomes_below(before, limit + 1);
+        let both = self.both()?;
+        let archived = |archive: &Archive| Ok(archive.outcomes_below(before, limit + 1)?);
+        let rows = self.candidates(&both, hot, archived, limit)?;
+        let more = rows.len() > limit;
+        let mut page = Filling::new(limit);
+        for (seq, task) in rows {
+            if page.is_full() {
+                return Ok(page.page(true));
+            }
+            match self.outcome_at(&both, task, seq)? {
+                Some(outcome) => {
+                    page.add(seq, outcome.output.as_ref().map_or(0, String::len), outcome);
+                }
+                None => page.skip(seq),
+            }
+        }
+        Ok(page.page(more))
+    }
+
+    fn outcome_at(&self, both: &Both, task: u64, seq: u64) -> Result<Option<Outcome>, EngineError> {
+        let Some(task) = both.task(task)? else { return Ok(None) };
+        match task.ended.iter().find(|ended| ended.outcome == Some(seq)) {
+            Some(ended) => both.outcome(task.seq(), ended.lease.fence),
+            None => Ok(None),
+        }
+    }
+
+    /// The outcomes of one task below the sequence `before`; none for a task that is not there.
+    pub fn outcomes_of(
+        &self,
+        id: TaskId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Page<Outcome>, EngineError> {
+        let both = self.both()?;
+        let mut page = Filling::new(limit);
+        let Some(task) = both.task(id.seq())?.filter(|task| task.id == id) else {
+            return Ok(page.page(false));
+        };
+        for ended in task.ended.iter().rev() {
+            let Some(seq) = ended.outcome.filter(|seq| *seq < before) else { continue };
+            if page.is_full() {
+                return Ok(page.page(true));
+            }
+            if let Some(outcome) = both.outcome(task.seq(), ended.lease.fence)? {
+                page.add(seq, outcome.output.as_ref().map_or(0, String::len), outcome);
+            }
+        }
+        Ok(page.page(false))
+    }
+
+    /// What the task's latest completion left.
+    pub fn latest_outcome(&self, id: TaskId) -> Result<Outcome, EngineError> {
+        let both = self.both()?;
+        let task = self.task_record(&both, id)?;
+        let latest = task.ended.iter().rev().find(|ended| ended.outcome.is_some());
+        let outcome = match latest {
+            Some(ended) => both.outcome(task.seq(), ended.lease.fence)?,
+            None => None,
+        };
+        outcome.ok_or(EngineError::Refused(Refusal::ResultNotFound))
+    }
+
+    pub fn artifact(&self, id: ArtifactId) -> Result<Outcome, EngineError> {
+        let known = self.visible.index().task_of_outcome(id.seq());
+        let both = self.both()?;
+        let task = match known {
+            Some(task) => Some(task),
+            None => both.archive.task_of_outcome(id.seq())?,
+        };
+        let outcome = match task {
+            Some(task) => self.outcome_at(&both, task, id.seq())?,
+            None => None,
+        };
+        outcome
+            .filter(|outcome| outcome.artifact_id == id)
+            .ok_or(EngineError::Refused(Refusal::ArtifactNotFound))
+    }
+
+    /// Audit entries below the change sequence `before`.
+    pub fn audit(&self, before: u64, limit: usize) -> Result<Page<AuditEntry>, EngineError> {
+        let both = self.both()?;
+        let (mut rows, goes_on) = both.hot.audit(before, limit + 1)?;
+        if goes_on {
+            let below = rows.last().map_or(before, |entry| entry.id.seq());
+            rows.extend(both.archive.audit_below(below, limit + 1 - rows.len())?);
+        }
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| more).map(|entry| entry.id.seq());
+        Ok(Page { rows, next })
+    }
+
+    /// The worker and its active leases.
+    pub fn worker(&self, id: &WorkerId) -> Result<(WorkerView, Vec<LeaseView>), EngineError> {
+        let held = {
+            let index = self.visible.index();
+            let view = index.worker(id).ok_or(Refusal::WorkerNotFound)?.clone();
+            (view, index.leases_below(LeaseStatus::Active, u64::MAX, usize::MAX))
+        };
+        let (view, active) = held;
+        let hot = self.store.hot()?;
+        let mut leases = Vec::new();
+        if view.active_leases > 0 {
+            for (_, task) in active {
+                let Some(mut task) = hot.task(task)? else { continue };
+                self.visible.index().overlay(&mut task);
+                let lease = task.lease.as_ref().filter(|lease| lease.worker_id == *id);
+                leases.extend(lease.map(|lease| LeaseView::of(&task, lease, LeaseStatus::Active)));
+            }
+        }
+        Ok((view, leases))
+    }
+
+    /// Workers by registration, oldest first, above the sequence `after`.
+    pub fn workers(&self, after: u64, limit: usize) -> Page<WorkerView> {
+        let index = self.visible.index();
+        let mut rows: Vec<WorkerView> =
+            index.workers().filter(|view| view.worker.seq > after).cloned().collect();
+        drop(index);
+        rows.sort_unstable_by_key(|view| view.worker.seq);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Page { next: rows.last().filter(|_| more).map(|view| view.worker.seq), rows }
+    }
+
+    pub fn stats(&self) -> Stats {
+        let index = self.visible.index();
+        Stats {
+            tasks_by_status: index.counters.tasks_by_status,
+            leases_total: index.counters.last_lease,
+            leases_active: index.active_leases() as u64,
+            workers_total: index.workers().count() as u64,
+            workers_online: index.workers().filter(|view| view.is_online()).count() as u64,
+        }
+    }
+
+    /// What the operator saved over the environment.
+    pub fn settings(&self) -> Result<Settings, EngineError> {
+        Ok(self.store.hot()?.settings()?)
+    }
+
+    /// Copies the oldest finished tasks and journal records to the archive; what was copied may then
+    /// leave the hot file (`Engine::archived`).
+    pub fn copy_finished(
+        &self,
+        tasks: usize,
+        journal: usize,
+    ) -> Result<(Vec<Task>, Option<(u64, usize)>), EngineError> {
+        let seqs = self.visible.index().finished(tasks);
+        Ok(self.store.archive_finished(&seqs, journal)?)
+    }
+}
+
+fn lease_of(task: &Task, seq: u64) -> Option<LeaseView> {
+    let active = task.lease.as_ref().filter(|lease| lease.id.seq() == seq);
+    match active {
+        Some(lease) => Some(LeaseView::of(task, lease, LeaseStatus::Active)),
+        None => {
+            let ended = task.ended.iter().find(|ended| ended.lease.id.seq() == seq)?;
+            Some(LeaseView::of(task, &ended.lease, ended.status()))
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The writer's thread, its bounded channel, and the handle that everyone else holds.
+//!
+//! The thread takes everything that waits (no artificial delay: a lone command commits at once) and
+//! sleeps until the next deadline otherwise. Must stay true: a full channel answers at once; after a
+//! failed commit nothing more is written and the process is told to end. Not here: decisions (`core`).
+
+use super::core::{Core, RandomIds};
+use super::query::Query;
+use super::{
+    Backlog, ClaimAnswer, Command, Completed, ConfigChange, EngineError, Events, LeaseAnswer,
+    LeaseView, NewLease, Reply, TaskView, WorkerView,
+};
+use crate::clock::Clock;
+use crate::domain::{self, LeaseClaim, NewTask, Registration, Task, TaskId, WorkerId};
+use crate::store::{Store, StoreError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use tokio::sync::{oneshot, watch};
+
+/// Commands that may wait for the writer.
+const CHANNEL_SLOTS: usize = 4_096;
+/// Commands that one commit may hold.
+const BATCH_COMMANDS: usize = 512;
+/// Bytes of prompts and outputs from which on a batch takes no more.
+const BATCH_BYTES: usize = 16 << 20;
+
+/// The handle: commands for the writer, reads beside it.
+#[derive(Clone)]
+pub struct Engine {
+    commands: SyncSender<Command>,
+    query: Query,
+    events: Arc<Events>,
+    backlog: watch::Receiver<Backlog>,
+}
+
+/// The running writer.
+pub struct EngineThread {
+    thread: JoinHandle<()>,
+    /// Tells why the writer ended before it was asked to; closed without a word when it panicked.
+    pub failed: oneshot::Receiver<StoreError>,
+}
+
+/// Rebuilds memory from the store and starts the writer.
+pub fn start(
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    random: RandomIds,
+) -> Result<(Engine, EngineThread), StoreError> {
+    let core = Core::open(store.clone(), random, clock.now())?;
+    let (commands, inbox) = sync_channel(CHANNEL_SLOTS);
+    let (tell, failed) = oneshot::channel();
+    let engine = Engine {
+        commands,
+        query: Query::new(store, core.visible.clone()),
+        events: core.events.clone(),
+        backlog: core.visible.backlog.subscribe(),
+    };
+    let thread = std::thread::Builder::new()
+        .name("writer".into())
+        .spawn(move || {
+            if let Err(error) = run(core, &inbox, &*clock) {
+                log::error!("writer stopped: {error}");
+                // Whoever still asks is answered by the closed channel.
+                let _ = tell.send(error);
+            }
+        })
+        .map_err(|error| StoreError::Io(format!("cannot start the writer's thread: {error}")))?;
+    Ok((engine, EngineThread { thread, failed }))
+}
+
+fn run(mut core: Core, inbox: &Receiver<Command>, clock: &dyn Clock) -> Result<(), StoreError> {
+    loop {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let first = match core.next_wake() {
+            Some(due) => inbox.recv_timeout(due.from_now(clock.now().mono)),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let mut next = match first {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        let mut stop = false;
+        while let Some(command) = next {
+            stop |= matches!(command, Command::Stop);
+            bytes += command.bytes();
+            batch.push(command);
+            let full = batch.len() >= BATCH_COMMANDS || bytes >= BATCH_BYTES;
+            next = if full || stop { None } else { inbox.try_recv().ok() };
+        }
+        core.step(batch, clock.now())?;
+        if stop {
+            return Ok(());
+        }
+    }
+}
+
+impl Command {
+    /// How much text a command brings along, roughly.
+    fn bytes(&self) -> usize {
+        match self {
+            Command::Create { new, .. } => new.spec.prompt.len(),
+            Command::Complete { completed: Some(fields), .. } => {
+                fields.output.as_ref().map_or(0, String::len)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl EngineThread {
+    /// Waits until the writer has ended and the files are closed.
+    pub fn join(self) {
+        // A panic of the writer has been told through `failed`.
+        let _ = self.thread.join();
+    }
+}
+
+impl Engine {
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(command(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => EngineError::Busy,
+            TrySendError::Disconnected(_) => EngineError::Stopping,
+        })?;
+        answer.await.unwrap_or(Err(EngineError::Stopping))
+    }
+
+    pub async fn create(&self, new: NewTask) -> Result<TaskView, EngineError> {
+        self.ask(|reply| Command::Create { new: Box::new(new), reply }).await
+    }
+
+    pub async fn lease(&self, task: TaskId, lease: NewLease) -> Result<LeaseAnswer, EngineError> {
+        self.ask(|reply| Command::Lease { task, lease, reply }).await
+    }
+
+    /// Waits up to `wait_ms` milliseconds for a task; None when none came.
+    pub async fn claim(
+        &self,
+        worker: WorkerId,
+        ttl_seconds: Option<u32>,
+        wait_ms: u64,
+    ) -> Result<Option<ClaimAnswer>, EngineError> {
+        self.ask(|reply| Command::Claim { worker, ttl_seconds, wait_ms, reply }).await
+    }
+
+    pub async fn heartbeat(
+        &self,
+        task: TaskId,
+        claim: LeaseClaim,
+    ) -> Result<LeaseView, EngineError> {
+        self.ask(|reply| Command::Heartbeat { task, claim, reply }).await
+    }
+
+    /// `completed`: None when the fields are wrong, which is said after lease and state.
+    pub async fn complete(
+        &self,
+        task: TaskId,
+        claim: LeaseClaim,
+        completed: Option<domain::Completed>,
+    ) -> Result<Completed, EngineError> {
+        let completed = completed.map(Box::new);
+        self.ask(|reply| Command::Complete { task, claim, completed, reply }).await
+    }
+
+    pub async fn requeue(&self, task: TaskId) -> Result<TaskView, EngineError> {
+        self.ask(|reply| Command::Requeue { task, reply }).await
+    }
+
+    pub async fn cancel(&self, task: TaskId) -> Result<TaskView, EngineError> {
+        self.ask(|reply| Command::Cancel { task, reply }).await
+    }
+
+    /// The worker, and whether it is new.
+    pub async fn register(
+        &self,
+        id: WorkerId,
+        registration: Registration,
+    ) -> Result<(WorkerView, bool), EngineError> {
+        let registration = Box::new(registration);
+        self.ask(|reply| Command::Register { id, registration, reply }).await
+    }
+
+    pub async fn remove_worker(&self, worker: WorkerId) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Remove { worker, reply }).await
+    }
+
+    pub async fn configure(&self, change: ConfigChange) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Configure { change, reply }).await
+    }
+
+    /// Lets the hot file go of what stands in the archive.
+    pub async fn archived(
+        &self,
+        tasks: Vec<Task>,
+        journal: Option<(u64, usize)>,
+    ) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Archived { tasks, journal, reply }).await
+    }
+
+    /// Answers every waiting claim now; later ones do not wait.
+    pub fn release_waiting(&self) {
+        let _ = self.commands.try_send(Command::Release);
+    }
+
+    /// Ends the writer after everything that was asked before. Blocks while the channel is full.
+    pub fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+    }
+
+    /// Reads on a thread that may block; the closure holds its snapshot for one page at most.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Query) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let query = self.query.clone();
+        tokio::task::spawn_blocking(move || read(&query))
+            .await
+            .unwrap_or_else(|_| Err(EngineError::Store("a read was cut off".into())))
+    }
+
+    /// Reads that need no disk.
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// How much waits for the way to the archive; changes wake.
+    pub fn backlog(&self) -> watch::Receiver<Backlog> {
+        self.backlog.clone()
+    }
+}

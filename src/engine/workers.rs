@@ -1,0 +1,165 @@
+//! The workers in memory: their records, how much each holds, and when each was last heard of.
+//!
+//! Must stay true: load is counted by leases, also for a worker that was removed while it held some;
+//! a restart grants everyone a full `SILENCE_MS` (`CONTRACT §3`). Signs of life are memory, only a
+//! change between online and offline is told and stored (P8). Not here: the gate (`domain`).
+
+use super::WorkerView;
+use crate::clock::{Mono, Now};
+use crate::domain::{Candidate, Task, WorkerId, WorkerStatus, context_key};
+use crate::store::StoredWorker;
+use std::collections::{BTreeSet, HashMap};
+
+/// A worker that gives no sign of life for this long is offline.
+const SILENCE_MS: u64 = 60_000;
+/// The most workers that may be registered.
+pub const WORKERS_MAX: usize = 10_000;
+
+struct Slot {
+    stored: StoredWorker,
+    silent_at: Mono,
+    alive: bool,
+}
+
+#[derive(Default)]
+struct Load {
+    active_leases: u32,
+    contexts: HashMap<u64, u32>,
+}
+
+/// Every registered worker, and the load of everyone who holds a lease.
+#[derive(Default)]
+pub struct Workers {
+    slots: HashMap<WorkerId, Slot>,
+    loads: HashMap<WorkerId, Load>,
+    /// When to look at a worker again; it may have been heard of since.
+    checks: BTreeSet<(Mono, WorkerId)>,
+}
+
+impl Workers {
+    /// Puts a record in, as heard of now.
+    pub fn put(&mut self, stored: StoredWorker, now: Mono) {
+        let id = stored.worker.id.clone();
+        let silent_at = now.after_ms(SILENCE_MS);
+        match self.slots.get_mut(&id) {
+            Some(slot) => {
+                slot.stored = stored;
+                slot.silent_at = silent_at;
+            }
+            None => {
+                self.slots.insert(id.clone(), Slot { stored, silent_at, alive: true });
+                self.checks.insert((silent_at, id));
+            }
+        }
+    }
+
+    pub fn remove(&mut self, id: &WorkerId) -> bool {
+        self.slots.remove(id).is_some()
+    }
+
+    pub fn stored(&self, id: &WorkerId) -> Option<&StoredWorker> {
+        self.slots.get(id).map(|slot| &slot.stored)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= WORKERS_MAX
+    }
+
+    /// A sign of life. True when it was thought to be gone.
+    pub fn heard_of(&mut self, id: &WorkerId, now: Now) -> bool {
+        let Some(slot) = self.slots.get_mut(id) else { return false };
+        slot.stored.last_heartbeat = Some(now.wall);
+        slot.silent_at = now.mono.after_ms(SILENCE_MS);
+        let returned = !slot.alive;
+        slot.alive = true;
+        if returned {
+            self.checks.insert((slot.silent_at, id.clone()));
+        }
+        returned && slot.stored.worker.status == WorkerStatus::Online
+    }
+
+    /// A worker that has just fallen silent, if there is one; called until there is none.
+    pub fn fallen_silent(&mut self, now: Mono) -> Option<WorkerId> {
+        while let Some((when, id)) = self.checks.first().cloned() {
+            if when > now {
+                return None;
+            }
+            self.checks.remove(&(when, id.clone()));
+            let Some(slot) = self.slots.get_mut(&id) else { continue };
+            if slot.silent_at > now {
+                self.checks.insert((slot.silent_at, id));
+            } else if slot.alive {
+                slot.alive = false;
+                if slot.stored.worker.status == WorkerStatus::Online {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    pub fn next_check(&self) -> Option<Mono> {
+        self.checks.first().map(|(when, _)| *when)
+    }
+
+    /// Counts a lease that began (`true`) or ended, as the task's record shows it.
+    pub fn count(&mut self, task: &Task, began: bool) {
+        let Some(lease) = &task.lease else { return };
+        let context = context_key(&task.context_id);
+        if began {
+            let load = self.loads.entry(lease.worker_id.clone()).or_default();
+            load.active_leases += 1;
+            *load.contexts.entry(context).or_default() += 1;
+        } else if let Some(load) = self.loads.get_mut(&lease.worker_id) {
+            load.active_leases -= 1;
+            if let Some(held) = load.contexts.get_mut(&context) {
+                *held -= 1;
+                if *held == 0 {
+                    load.contexts.remove(&context);
+                }
+            }
+            if load.active_leases == 0 {
+                self.loads.remove(&lease.worker_id);
+            }
+        }
+    }
+
+    pub fn contexts(&self, id: &WorkerId) -> impl Iterator<Item = u64> {
+        self.loads.get(id).into_iter().flat_map(|load| load.contexts.keys().copied())
+    }
+
+    /// The worker as the gate sees it for a task of this context.
+    pub fn candidate(&self, id: &WorkerId, context: u64) -> Option<Candidate<'_>> {
+        self.slots.get(id).map(|slot| self.as_candidate(id, slot, context))
+    }
+
+    pub fn candidates(&self, context: u64) -> impl Iterator<Item = Candidate<'_>> {
+        self.slots.iter().map(move |(id, slot)| self.as_candidate(id, slot, context))
+    }
+
+    fn as_candidate<'a>(&'a self, id: &WorkerId, slot: &'a Slot, context: u64) -> Candidate<'a> {
+        let load = self.loads.get(id);
+        Candidate {
+            worker: &slot.stored.worker,
+            online: slot.alive && slot.stored.worker.status == WorkerStatus::Online,
+            active_leases: load.map_or(0, |load| load.active_leases),
+            sticky: load.is_some_and(|load| load.contexts.contains_key(&context)),
+        }
+    }
+
+    pub fn view(&self, id: &WorkerId) -> Option<WorkerView> {
+        self.slots.get(id).map(|slot| WorkerView {
+            worker: slot.stored.worker.clone(),
+            status: match slot.stored.worker.status {
+                WorkerStatus::Online if !slot.alive => WorkerStatus::Offline,
+                said => said,
+            },
+            last_heartbeat: slot.stored.last_heartbeat,
+            active_leases: self.loads.get(id).map_or(0, |load| load.active_leases),
+        })
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = &WorkerId> {
+        self.slots.keys()
+    }
+}
