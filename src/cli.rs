@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use argh::FromArgs;
+use argh::{FromArgs, SubCommand};
 
 use crate::exit;
 
@@ -34,10 +34,10 @@ pub struct EarlyExit {
     description = "A durable queue of LLM tasks with fenced leases for a fleet of machines running \
                    Claude CLI.\n\nWithout a command it serves, with the settings of \
                    /etc/bloom-runtime.env and of the environment.",
-    example = "Serve on this machine, with a worker of its own:\n  {command_name} serve --worker\n\n\
-               See what a start would do, without starting:\n  {command_name} check\n\n\
-               Add another machine to the fleet:\n  RUNTIME_API_KEY_FILE=/etc/bloom.key \
-               {command_name} worker --server http://192.168.1.10:5000 --name rpi4b",
+    example = "{command_name} serve --worker        serve, with a worker on this machine",
+    example = "{command_name} check                 see what a start would do, without starting",
+    example = "{command_name} worker --server http://192.168.1.10:5000 --name rpi4b\n      add \
+               this machine to the fleet of that server",
     error_code(64, "the command line or the configuration is wrong"),
     error_code(69, "the address is in use or may not be listened on"),
     error_code(74, "the data directory or its files cannot be used")
@@ -68,8 +68,8 @@ enum Subcommand {
             what `serve` would do, and starts nothing.",
     note = "Flags win over the environment, the environment over the env file. Keys are never flags: \
             set RUNTIME_API_KEY and MEMBRIDGE_ADMIN_KEY, or RUNTIME_API_KEY_FILE and so on.",
-    example = "{command_name} --data-dir /srv/bloom --host 0.0.0.0 --port 5000\n  \
-               {command_name} --worker --max-concurrency 2"
+    example = "{command_name} --data-dir /srv/bloom --host 0.0.0.0 --port 5000",
+    example = "{command_name} --worker --max-concurrency 2"
 )]
 pub struct ServeFlags {
     /// where everything is kept (DATA_DIR; default /var/lib/bloom-runtime)
@@ -116,11 +116,16 @@ struct CheckFlags(ServeFlags);
 
 impl FromArgs for CheckFlags {
     fn from_args(command_name: &[&str], args: &[&str]) -> Result<Self, argh::EarlyExit> {
-        ServeFlags::from_args(command_name, args).map(CheckFlags)
+        let described = |mut exit: argh::EarlyExit| {
+            let (of_serve, own) = (ServeFlags::COMMAND.description, Self::COMMAND.description);
+            exit.output = exit.output.replacen(of_serve, own, 1);
+            exit
+        };
+        ServeFlags::from_args(command_name, args).map(CheckFlags).map_err(described)
     }
 }
 
-impl argh::SubCommand for CheckFlags {
+impl SubCommand for CheckFlags {
     const COMMAND: &'static argh::CommandInfo = &argh::CommandInfo {
         name: "check",
         short: &'\0',
@@ -274,7 +279,10 @@ mod tests {
             assert_eq!(exit.code, exit::OK, "{line}");
             assert!(exit.text.contains("Examples:"), "{line}: {}", exit.text);
         }
-        assert!(parse_line("check --help").unwrap_err().text.contains("bloom-runtime check"));
+        let check = parse_line("check --help").unwrap_err().text;
+        assert!(check.contains("bloom-runtime check"), "{check}");
+        assert!(check.contains("Check the configuration and say"), "{check}");
+        assert!(!check.contains("Start the server"), "{check}");
         let version = parse_line("--version").unwrap_err();
         assert_eq!(version.code, exit::OK);
         assert!(version.text.starts_with("bloom-runtime 0."), "{}", version.text);

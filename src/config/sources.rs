@@ -192,9 +192,9 @@ pub fn process_environment() -> Result<BTreeMap<String, String>, ConfigError> {
     let mut env = BTreeMap::new();
     for (name, value) in std::env::vars_os() {
         let Some(name) = name.to_str().filter(|name| is_known(name)) else { continue };
-        let value = value
-            .into_string()
-            .map_err(|_| ConfigError::new(name, "is not UTF-8 text", format!("{name}=…")))?;
+        let value = value.into_string().map_err(|_| {
+            ConfigError::new(name, "is not UTF-8 text", format!("{name}=text in UTF-8"))
+        })?;
         env.insert(name.to_owned(), value);
     }
     Ok(env)
@@ -212,7 +212,8 @@ pub fn read_env_file(asked: Option<&Path>) -> Result<Option<(PathBuf, String)>, 
         Err(error) if asked.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             let fault = format!("{} cannot be read: {error}", shown(&path.to_string_lossy()));
-            Err(ConfigError::new("--env-file", fault, format!("--env-file {DEFAULT_ENV_FILE}")))
+            let subject = if asked.is_some() { "--env-file" } else { "the env file" };
+            Err(ConfigError::new(subject, fault, format!("--env-file {DEFAULT_ENV_FILE}")))
         }
     }
 }
