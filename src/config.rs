@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
-pub use base_url::{BaseUrl, UrlFault, is_host_name, parse_base_url};
+pub use base_url::{BaseUrl, UrlFault, parse_base_url};
 pub use error::ConfigError;
 pub use network::Network;
 pub use secret::Secret;
@@ -30,6 +30,7 @@ pub use sources::{DEFAULT_ENV_FILE, ReadFile};
 pub use worker::WorkerConfig;
 
 use crate::cli::ServeFlags;
+use base_url::is_host_name;
 use error::shown;
 use sources::{Found, Sources};
 

@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 
+#[cfg(not(panic = "unwind"))]
+compile_error!("a full log disk would end the process: build with panic = \"unwind\"");
+
 thread_local! {
     /// Whether this thread is printing a line: then a panic is no bug of ours and says nothing.
     static PRINTING: Cell<bool> = const { Cell::new(false) };

@@ -2,8 +2,9 @@
 //!
 //! One `NAME=value` or `export NAME=value` a line, as a shell reads it: `'single'` quotes are
 //! literal, `"double"` quotes know `\"`, `\\`, `\$` and `` \` ``, outside of quotes a backslash takes
-//! the next character as it is and `#` after a blank begins a comment. Blank lines, CRLF and a BOM are
-//! fine; of two lines for one name the last counts; names that we do not know are ignored.
+//! the next character as it is and `#` after a blank begins a comment. A line may also be a comment
+//! that begins with `;`, as in systemd. Blank lines, CRLF and a BOM are fine; of two lines for one name
+//! the last counts; names that we do not know are ignored.
 //!
 //! What must stay true: a fault never repeats anything of its line, which may be a secret (P10).
 //! Deliberately not here: `$VAR` and commands. A `$` is a dollar sign, as in systemd; but `$(…)`,
@@ -14,6 +15,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::{ConfigError, shown};
+
+/// Every existing env file has these and some of them for a shell; what it would expand counts as not
+/// set (CONTRACT §5).
+const MUST_NOT_STOP_A_START: [&str; 2] = ["DATABASE_URL", "SESSION_SECRET"];
 
 /// A value and the line it stood on. No `Debug`: the value may be a secret (P10).
 pub struct Entry {
@@ -42,10 +47,13 @@ pub fn parse(
         match parse_line(line).map_err(broken)? {
             Line::Nothing => {}
             Line::Pair { name, .. } if !is_known(name) => {}
+            Line::Pair { name, expands: true, .. } if MUST_NOT_STOP_A_START.contains(&name) => {
+                entries.remove(name);
+            }
             Line::Pair { expands: true, .. } => {
                 return Err(broken(
-                    "commands and ${…} are not expanded in this file, and are only taken as they \
-                     are in single quotes",
+                    "commands and ${…} are not expanded in this file: write the value itself, in \
+                     single quotes if it has these characters",
                 ));
             }
             Line::Pair { name, value, .. } => {
@@ -68,7 +76,7 @@ enum Line<'a> {
 
 fn parse_line(line: &str) -> Result<Line<'_>, &'static str> {
     let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
+    if line.is_empty() || line.starts_with(['#', ';']) {
         return Ok(Line::Nothing);
     }
     if line.chars().any(|c| c.is_control() && c != '\t') {
@@ -184,11 +192,18 @@ mod tests {
 
     #[test]
     fn comments_blank_lines_bom_crlf_export_and_unknown_names_are_fine() {
-        let text = "\u{feff}# head\r\n\r\nexport A=1\r\n\t export\tB='2'\r\nUNKNOWN=\"$(id)\"\r\n\
+        let text = "\u{feff}# head\r\n; head\r\n\r\nexport A=1\r\n\t export\tB='2'\r\nUNKNOWN=\"$(id)\"\r\n\
                     A=3\r\nexport A B\r\n";
         assert_eq!(values(text), [("A".into(), "3".into()), ("B".into(), "2".into())]);
         let entries = parse(Path::new("f"), "\nA=1\nA=2", |_| true).unwrap();
         assert_eq!((entries["A"].value.as_str(), entries["A"].line), ("2", 3));
+    }
+
+    #[test]
+    fn a_session_secret_written_for_a_shell_counts_as_not_set() {
+        let text =
+            "SESSION_SECRET=x\nSESSION_SECRET=$(openssl rand -hex 32)\nDATABASE_URL=${DB}\nA=1";
+        assert_eq!(values(text), [("A".into(), "1".into())]);
     }
 
     #[test]
