@@ -5,7 +5,7 @@
 //! the kill is a count of answers, not a time. `BLOOM_CRASH_ROUNDS=N` for more than five rounds.
 
 use crate::concurrency::{every_row, stats_add_up};
-use crate::harness::{Server, TASKS, failure, id, rows, success, under};
+use crate::harness::{Server, TASKS, failure, fence, id, rows, success, under};
 use crate::http::{Answer, Client};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -22,7 +22,7 @@ struct Entry {
     /// A write that was sent and never answered: it may have happened or not.
     unanswered: Option<&'static str>,
     lease: String,
-    fencing: u64,
+    fence: u64,
     /// The answers of completions, by lease.
     completed: Vec<(String, Value)>,
 }
@@ -74,7 +74,7 @@ impl Driver<'_> {
         let entry = self.ledger.get_mut(&task).expect("a known task");
         entry.status = "leased".into();
         entry.lease = id(&granted["lease"]);
-        entry.fencing = granted["lease"]["fencing"].as_u64().expect("a fencing number");
+        entry.fence = fence(&granted["lease"]);
         let lease = entry.lease.clone();
         if n % 3 == 0 {
             self.write(&task, "heartbeat", json!({"lease_id": lease}))?.ok(200);
@@ -215,7 +215,7 @@ fn finish_the_rest(client: &mut Client, ledger: &mut Ledger) {
         let task = lease["task_id"].as_str().expect("a task").to_owned();
         let done = client.act(&task, "complete", under(&id(&lease), success(&task))).ok(200);
         let entry = ledger.entry(task).or_default();
-        assert!(lease["fencing"].as_u64() >= Some(entry.fencing), "P3: {lease}");
+        assert!(fence(&lease) >= entry.fence, "P3: {lease}");
         entry.completed.push((id(&lease), done));
         entry.status = "completed".into();
     }
@@ -250,7 +250,7 @@ fn fencing_numbers_grow_over_kills() {
     for _ in 0..5 {
         let mut client = server.client();
         let granted = client.act(&task, "lease", json!({"worker_id": "w"})).ok(201);
-        let fencing = granted["lease"]["fencing"].as_u64().expect("a fencing number");
+        let fencing = fence(&granted["lease"]);
         assert!(fencing > last, "P3: {fencing} after {last}");
         last = fencing;
         server.kill9();

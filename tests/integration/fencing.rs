@@ -1,6 +1,6 @@
 //! Fencing, idempotence, cancelling and expiry over HTTP (P2, P3, P5, P7).
 
-use crate::harness::{Server, TASKS, eventually, failure, id, rows, success, under};
+use crate::harness::{Server, TASKS, eventually, failure, fence, id, rows, success, under};
 use crate::http::{Answer, Client};
 use serde_json::{Value, json};
 
@@ -144,8 +144,7 @@ fn every_grant_has_a_larger_fencing_number_even_after_a_crash() {
     for round in 0..4 {
         let mut client = server.client();
         let granted = client.act(&task, "lease", json!({"worker_id": "w"})).ok(201);
-        let fencing =
-            granted["lease"]["fencing"].as_u64().expect("a lease shows its fencing number");
+        let fencing = fence(&granted["lease"]);
         assert!(fencing > last, "{fencing} after {last} in round {round}");
         last = fencing;
         client.act(&task, "complete", failure("again")).ok(200);

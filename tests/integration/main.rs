@@ -14,5 +14,6 @@ mod harness;
 mod http;
 mod operations;
 mod recorded;
+mod steps;
 mod tidy;
 mod waiting;

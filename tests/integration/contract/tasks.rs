@@ -242,7 +242,7 @@ fn an_error_makes_the_task_failed_with_an_artifact_without_content() {
     let result = client.get(&format!("{TASKS}/{task}/result")).ok(200);
     assert_eq!(result["error_message"], "the provider said no");
     assert_eq!(result["status"], "error");
-    assert_eq!(column(&rows(&client.get("/api/runtime/leases?status=failed")), "id"), [lease]);
+    assert_eq!(column(&rows(&client.get("/api/runtime/leases?status=released")), "id"), [lease]);
     let again = client.act(&task, "requeue", json!({})).ok(200);
     assert_eq!((&again["status"], &again["attempts"]), (&json!("queued"), &json!(0)));
     assert_eq!((&again["lease_id"], &again["worker_id"]), (&json!(null), &json!(null)));
