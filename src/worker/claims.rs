@@ -1,0 +1,211 @@
+//! The loop that finds Claude, registers, and claims a task whenever a slot is free.
+//!
+//! One claim at a time: it waits at the server, which wakes it when a task comes. What must stay
+//! true: a task is claimed only when there is room for it and Claude was seen to start; trouble is
+//! said once and not at every try; no answer, however quick, makes this loop spin. Not here: what
+//! is done with a task.
+
+use super::backoff::Backoff;
+use super::child::{self, Order};
+use super::claude::Exit;
+use super::watch::{Ending, NEVER, Watch};
+use super::{Granted, Stop, Worker, lease, task};
+use crate::client::{CallError, segment};
+use crate::clock::Mono;
+use serde_json::json;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a claim waits at the server for a task.
+const CLAIM_WAIT_SECONDS: u64 = 25;
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(CLAIM_WAIT_SECONDS + 10);
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT_MS: u64 = 30_000;
+const PROBE_AGAIN: Duration = Duration::from_secs(30);
+/// Between tries of what a person has to mend first: a wrong key, a wrong address.
+const FOR_A_PERSON: Duration = Duration::from_secs(30);
+/// A claim that brings nothing sooner than this did not wait at the server.
+const TOO_QUICK: Duration = Duration::from_secs(1);
+
+/// Claims until the worker stops. Should this thread end in any other way, the worker stops too,
+/// instead of idling as if nothing were to do.
+pub fn claim_until_stopped(worker: &Arc<Worker>) {
+    let _ends_with_us = StopOnDrop(worker.stop.clone());
+    let mut trouble = Trouble::default();
+    let mut registered = false;
+    while worker.wait_for_room() && !worker.stop.is_set() {
+        if !worker.claude_found.load(Ordering::Relaxed) {
+            match probe(worker) {
+                Ok(version) => log::info!("Claude CLI found version={version:?}"),
+                Err(fault) => {
+                    trouble.say(fault);
+                    worker.stop.wait_for(PROBE_AGAIN);
+                    continue;
+                }
+            }
+            worker.claude_found.store(true, Ordering::Relaxed);
+        }
+        let outcome = match registered {
+            true => claim(worker).map(|waited| trouble.over(waited)),
+            false => register(worker).map(|()| Duration::ZERO),
+        };
+        let fault = match outcome {
+            Ok(pause) => {
+                registered = true;
+                worker.stop.wait_for(pause);
+                continue;
+            }
+            Err(fault) => fault,
+        };
+        // 404: the server does not know us (any more).
+        registered &= !matches!(fault, CallError::Refused { status: 404, .. });
+        let wait = trouble.backoff.next(fault.retry_after());
+        trouble.say(fault.to_string());
+        worker.stop.wait_for(if needs_a_person(&fault) { wait.max(FOR_A_PERSON) } else { wait });
+    }
+}
+
+/// Sets the flag when its thread ends, even by a panic.
+struct StopOnDrop(Arc<Stop>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// What was last complained of, and for how long to hold back.
+#[derive(Default)]
+struct Trouble {
+    said: Option<String>,
+    backoff: Backoff,
+}
+
+impl Trouble {
+    fn say(&mut self, fault: String) {
+        if self.said.as_ref() != Some(&fault) {
+            log::warn!("{fault}; trying again");
+            self.said = Some(fault);
+        }
+    }
+
+    /// A call went well. The pause before the next: none, unless the server did not wait at all.
+    fn over(&mut self, waited: bool) -> Duration {
+        if self.said.take().is_some() {
+            log::info!("all is well again");
+        }
+        if !waited {
+            return self.backoff.next(None);
+        }
+        self.backoff = Backoff::default();
+        Duration::ZERO
+    }
+}
+
+fn needs_a_person(fault: &CallError) -> bool {
+    matches!(fault, CallError::Refused { status: 300..=403, .. })
+}
+
+/// The version of the Claude CLI that is there, or what to do about it.
+fn probe(worker: &Arc<Worker>) -> Result<String, String> {
+    let claude = &worker.config.claude;
+    let watch = Arc::new(Watch::new(worker.clock.clone(), NEVER));
+    let Some(_slot) = worker.enter(&watch) else { return Err("the worker stops".into()) };
+    let order = Order {
+        program: claude,
+        arguments: &["--version"],
+        environment: &worker.config.environment,
+        stdin: String::new(),
+        timeout_ms: PROBE_TIMEOUT_MS,
+    };
+    let finished = child::run(order, &watch).map_err(|fault| match fault.kind() {
+        io::ErrorKind::NotFound => format!(
+            "Claude CLI is missing (no \"{}\"): install it with npm install -g \
+             @anthropic-ai/claude-code, or give its path with --claude",
+            claude.display()
+        ),
+        _ => format!("Claude CLI \"{}\" cannot be started: {fault}", claude.display()),
+    })?;
+    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    match (finished.ending, finished.exit) {
+        (Ending::Exited, Exit::Code(0)) => Ok(words(&finished.stdout)),
+        (Ending::Exited, exit) => Err(format!(
+            "Claude CLI \"{} --version\" {exit}: {}",
+            claude.display(),
+            words(&finished.stderr)
+        )),
+        (ending, _) => Err(format!("Claude CLI \"{}\" did not end: {ending:?}", claude.display())),
+    }
+}
+
+fn register(worker: &Worker) -> Result<(), CallError> {
+    let config = &worker.config;
+    let body = json!({
+        "name": config.name,
+        "status": "online",
+        "capabilities": {
+            "claude_cli": true,
+            "max_concurrency": config.max_concurrency,
+            "labels": config.labels,
+        },
+        "agent_version": env!("CARGO_PKG_VERSION"),
+        "os_info": os_info(),
+        "install_method": "binary",
+    });
+    worker.client.post("/api/runtime/workers", &body, REGISTER_TIMEOUT)?;
+    let (name, server) = (&config.name, worker.client.base());
+    log::info!(
+        "registered worker={name:?} server={server} max_concurrency={}",
+        config.max_concurrency
+    );
+    Ok(())
+}
+
+/// `linux x86_64 (Alpine Linux v3.22)`.
+fn os_info() -> String {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let name = name.unwrap_or("unknown").trim_matches('"');
+    format!("{} {} ({name})", std::env::consts::OS, std::env::consts::ARCH)
+}
+
+/// Claims one task and starts it. False when there was none and the server did not wait for one.
+fn claim(worker: &Arc<Worker>) -> Result<bool, CallError> {
+    let path = format!("/api/runtime/workers/{}/claim", segment(&worker.config.name));
+    let asked = worker.clock.now().mono;
+    let answer =
+        worker.client.post(&path, &json!({ "wait_seconds": CLAIM_WAIT_SECONDS }), CLAIM_TIMEOUT)?;
+    if answer.status == 204 {
+        let waited_ms = worker.clock.now().mono.0 - asked.0;
+        return Ok(waited_ms >= TOO_QUICK.as_millis() as u64);
+    }
+    start(worker, answer.json()?, asked);
+    Ok(true)
+}
+
+/// Does the task in a thread of its own.
+fn start(worker: &Arc<Worker>, granted: Granted, asked: Mono) {
+    let trusted_until = lease::trusted_until(asked, granted.lease.ttl_seconds);
+    let watch = Arc::new(Watch::new(worker.clock.clone(), trusted_until));
+    let Some(slot) = worker.enter(&watch) else {
+        log::warn!("{granted} came while stopping; it returns to the queue when its lease ends");
+        return;
+    };
+    let granted = Arc::new(granted);
+    let named = granted.clone();
+    let spawned = child::spawn_thread("task", move || {
+        let worker = &slot.worker;
+        if let Err(fault) = task::perform(&worker.config, &worker.client, &granted, &watch) {
+            log::error!(
+                "{granted} not done, Claude could not be started ({fault}); it returns to the \
+                 queue when its lease ends"
+            );
+            worker.claude_found.store(false, Ordering::Relaxed);
+        }
+    });
+    if let Err(fault) = spawned {
+        log::error!("{named} not done, no thread can be started: {fault}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Keeping a lease alive, and knowing when it may no longer be trusted.
+//!
+//! A heartbeat at a third of the lease; each one that the server takes moves the trust to
+//! `sent + ttl − margin`, counted from before it was sent. 404 and 409 mean that the lease is gone
+//! (lost, ended, or the task cancelled). Anything else is a missed heartbeat: it is tried again,
+//! and the trust runs out by itself. Not here: killing the child ([`super::child`] waits on the
+//! same [`Watch`]).
+
+use super::Granted;
+use super::backoff::Backoff;
+use super::watch::Watch;
+use crate::client::{CallError, Client, segment};
+use crate::clock::Mono;
+use serde_json::json;
+use std::time::Duration;
+
+/// The longest that one heartbeat may take.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Until when a lease of `ttl_seconds` may be trusted whose grant was asked for at `asked`.
+pub fn trusted_until(asked: Mono, ttl_seconds: u64) -> Mono {
+    let ttl_ms = ttl_seconds.saturating_mul(1000);
+    let margin_ms = (ttl_ms / 10).clamp(500, 10_000);
+    Mono(asked.0.saturating_add(ttl_ms.saturating_sub(margin_ms)))
+}
+
+enum Heartbeat {
+    Taken,
+    LeaseGone,
+    Missed(CallError),
+}
+
+/// The first heartbeat: nothing is started before the server has said that the lease stands. A
+/// claim waits long for its answer, so its own reading of the clock may be too old to trust. False
+/// when the lease is gone, or its trust ran out, or the worker is told to stop.
+pub fn confirm(client: &Client, granted: &Granted, watch: &Watch) -> bool {
+    let mut backoff = Backoff::default();
+    loop {
+        match heartbeat(client, granted, watch) {
+            Heartbeat::Taken => return true,
+            Heartbeat::LeaseGone => return false,
+            Heartbeat::Missed(fault) => {
+                log::warn!("{granted} heartbeat missed: {fault}");
+                let stopped = watch.pause_or_stop(backoff.next(fault.retry_after()));
+                if stopped || !watch.is_trusted() {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Heartbeats until the task is reported or the lease is gone; runs in a thread of its own.
+pub fn keep(client: &Client, granted: &Granted, watch: &Watch) {
+    let third = Duration::from_secs(granted.lease.ttl_seconds) / 3;
+    let mut backoff = Backoff::default();
+    let mut pause = third;
+    while !watch.pause_or_done(pause) {
+        match heartbeat(client, granted, watch) {
+            Heartbeat::Taken => {
+                backoff = Backoff::default();
+                pause = third;
+            }
+            Heartbeat::LeaseGone => return watch.lose_lease(),
+            Heartbeat::Missed(fault) => {
+                log::warn!("{granted} heartbeat missed: {fault}");
+                pause = backoff.next(fault.retry_after()).min(third);
+            }
+        }
+    }
+}
+
+fn heartbeat(client: &Client, granted: &Granted, watch: &Watch) -> Heartbeat {
+    let path = format!("/api/runtime/llm-tasks/{}/heartbeat", segment(&granted.task.id));
+    let ttl_seconds = granted.lease.ttl_seconds;
+    let timeout = HEARTBEAT_TIMEOUT.min(Duration::from_secs(ttl_seconds) / 3);
+    let asked = watch.now();
+    match client.post(&path, &json!({ "lease_id": granted.lease.id }), timeout) {
+        Ok(_) => {
+            watch.trust_until(trusted_until(asked, ttl_seconds));
+            Heartbeat::Taken
+        }
+        Err(CallError::Refused { status: 404 | 409, code, text, .. }) => {
+            log::debug!("{granted} heartbeat refused: {code} {text}");
+            Heartbeat::LeaseGone
+        }
+        Err(fault) => Heartbeat::Missed(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trust_ends_before_the_lease_does() {
+        assert_eq!(trusted_until(Mono(7), 300), Mono(7 + 290_000));
+        assert_eq!(trusted_until(Mono(0), 30), Mono(27_000));
+        assert_eq!(trusted_until(Mono(0), 1), Mono(500));
+        assert_eq!(trusted_until(Mono(5), 0), Mono(5));
+    }
+}
