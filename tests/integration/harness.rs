@@ -23,7 +23,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 pub struct Setup {
     env: Vec<(String, String)>,
-    args: Vec<String>,
     env_file: String,
     stock_limits: bool,
     port: u16,
@@ -45,11 +44,6 @@ impl Setup {
     /// What stands in the file that `--env-file` names; nothing unless said otherwise.
     pub fn env_file(mut self, text: &str) -> Self {
         self.env_file = text.into();
-        self
-    }
-
-    pub fn arg(mut self, arg: &str) -> Self {
-        self.args.push(arg.into());
         self
     }
 
@@ -94,7 +88,7 @@ impl Setup {
         let mut command = Command::new(PROGRAM);
         command.env_clear().arg("serve");
         command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
-        command.arg("--data-dir").arg(data).arg("--env-file").arg(file).args(&self.args);
+        command.arg("--data-dir").arg(data).arg("--env-file").arg(file);
         if !self.stock_limits {
             command.env("RATE_LIMIT_PER_MINUTE", "0");
         }

@@ -12,6 +12,9 @@ mod events;
 mod fencing;
 mod harness;
 mod http;
+mod main_job;
+#[path = "../standin/messages.rs"]
+mod messages;
 mod operations;
 mod recorded;
 mod steps;
