@@ -3,9 +3,15 @@
 //! Modules in the order the data takes them; `docs/ARCHITECTURE.md` tells the way in prose.
 #![forbid(unsafe_code)]
 
-pub mod client; // a small blocking HTTP client for our own API
-pub mod clock; // time as a value: monotonic decides, wall is for people
-pub mod domain; // the rules, pure: which change follows which command
+pub mod cli; // the command line, and what --help says
+pub mod config; // every setting, checked once before anything starts
+pub mod exit; // what the exit code tells a supervisor
+pub mod logging; // one line an event; a full log disk stops nothing
+pub mod http; // the edge: who calls, how often, what a body is, which route it means
+pub mod wire; // JSON in and out, as the contract shows it
 pub mod engine; // one writer: commands, group commit, answers; reads beside it
+pub mod domain; // the rules, pure: which change follows which command
 pub mod store; // the only one that knows redb: a hot file, an archive, commits and snapshots
+pub mod clock; // time as a value: monotonic decides, wall is for people
 pub mod worker; // the process on a fleet machine: claims tasks, runs Claude CLI on them
+pub mod client; // a small blocking HTTP client for our own API

@@ -167,4 +167,12 @@ impl Outcome {
             CompletionStatus::Error => TaskStatus::Failed,
         }
     }
+
+    /// An error's artifact is made, but empty (`CONTRACT §2`).
+    pub fn artifact_content(&self) -> Option<&str> {
+        match self.status {
+            CompletionStatus::Success => self.output.as_deref(),
+            CompletionStatus::Error => None,
+        }
+    }
 }

@@ -1,0 +1,290 @@
+//! The command line: what can be asked for and what `--help` says.
+//!
+//! `bloom-runtime` alone is `serve` with its defaults. Values are kept as they were written; `config`
+//! checks them, so that a flag and its variable are refused in the same words.
+//! Deliberately not here: keys. An argument can be read by every user of the machine, so keys come from
+//! the environment or a file alone.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use argh::{FromArgs, SubCommand};
+
+use crate::exit;
+
+/// What the process was asked to do.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    Serve(ServeFlags),
+    Check(ServeFlags),
+    Worker(WorkerFlags),
+}
+
+/// The command line has been answered already: print `text` and end with `code`.
+#[derive(Debug, PartialEq)]
+pub struct EarlyExit {
+    /// For stdout when `code` is [`exit::OK`] (help, version), else one line for stderr.
+    pub text: String,
+    pub code: u8,
+}
+
+#[derive(FromArgs)]
+#[argh(
+    help_triggers("-h", "--help", "help"),
+    description = "A durable queue of LLM tasks with fenced leases for a fleet of machines running \
+                   Claude CLI.\n\nWithout a command it serves, with the settings of \
+                   /etc/bloom-runtime.env and of the environment.",
+    example = "{command_name} serve --worker        serve, with a worker on this machine",
+    example = "{command_name} check                 see what a start would do, without starting",
+    example = "{command_name} worker --server http://192.168.1.10:5000 --name rpi4b\n      add \
+               this machine to the fleet of that server",
+    error_code(64, "the command line or the configuration is wrong"),
+    error_code(69, "the address is in use or may not be listened on"),
+    error_code(74, "the data directory or its files cannot be used")
+)]
+struct TopLevel {
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+    #[argh(subcommand)]
+    command: Option<Subcommand>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Subcommand {
+    Serve(ServeFlags),
+    Check(CheckFlags),
+    Worker(WorkerFlags),
+}
+
+/// Start the server, and with --worker a worker in the same process.
+#[derive(FromArgs, Debug, Default, PartialEq)]
+#[argh(
+    subcommand,
+    name = "serve",
+    help_triggers("-h", "--help", "help"),
+    note = "`serve` starts the server. `check` takes the same flags, checks the configuration, says \
+            what `serve` would do, and starts nothing.",
+    note = "Flags win over the environment, the environment over the env file. Keys are never flags: \
+            set RUNTIME_API_KEY and MEMBRIDGE_ADMIN_KEY, or RUNTIME_API_KEY_FILE and so on.",
+    example = "{command_name} --data-dir /srv/bloom --host 0.0.0.0 --port 5000",
+    example = "{command_name} --worker --max-concurrency 2"
+)]
+pub struct ServeFlags {
+    /// where everything is kept (DATA_DIR; default /var/lib/bloom-runtime)
+    #[argh(option, arg_name = "dir")]
+    pub data_dir: Option<PathBuf>,
+    /// address to listen on, IPv4 or IPv6 (HOST; default 0.0.0.0 with RUNTIME_API_KEY, 127.0.0.1 without)
+    #[argh(option, arg_name = "address")]
+    pub host: Option<String>,
+    /// port to listen on, 0 for any free one (PORT; default 5000)
+    #[argh(option, arg_name = "port")]
+    pub port: Option<String>,
+    /// settings file (default /etc/bloom-runtime.env, which may be absent)
+    #[argh(option, arg_name = "file")]
+    pub env_file: Option<PathBuf>,
+    /// also run a worker in this process
+    #[argh(switch)]
+    pub worker: bool,
+    /// that worker's name (default local)
+    #[argh(option, arg_name = "name")]
+    pub worker_name: Option<String>,
+    /// how many tasks that worker runs at once, 1 to 32 (default 1)
+    #[argh(option, arg_name = "n", from_str_fn(concurrency))]
+    pub max_concurrency: Option<u32>,
+    /// path of that worker's Claude CLI (default claude, found on PATH)
+    #[argh(option, arg_name = "path")]
+    pub claude: Option<PathBuf>,
+}
+
+impl ServeFlags {
+    /// The first flag that means nothing without `--worker`.
+    fn orphan(&self) -> Option<&'static str> {
+        if self.worker {
+            return None;
+        }
+        let name = self.worker_name.as_ref().map(|_| "--worker-name");
+        let concurrency = self.max_concurrency.map(|_| "--max-concurrency");
+        let claude = self.claude.as_ref().map(|_| "--claude");
+        name.or(concurrency).or(claude)
+    }
+}
+
+/// The flags of `serve` under another name.
+struct CheckFlags(ServeFlags);
+
+impl FromArgs for CheckFlags {
+    fn from_args(command_name: &[&str], args: &[&str]) -> Result<Self, argh::EarlyExit> {
+        let described = |mut exit: argh::EarlyExit| {
+            let (of_serve, own) = (ServeFlags::COMMAND.description, Self::COMMAND.description);
+            exit.output = exit.output.replacen(of_serve, own, 1);
+            exit
+        };
+        ServeFlags::from_args(command_name, args).map(CheckFlags).map_err(described)
+    }
+}
+
+impl SubCommand for CheckFlags {
+    const COMMAND: &'static argh::CommandInfo = &argh::CommandInfo {
+        name: "check",
+        short: &'\0',
+        description: "Check the configuration and say what `serve` would do.",
+    };
+}
+
+/// Run Claude CLI on the tasks of a server.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "worker",
+    help_triggers("-h", "--help", "help"),
+    note = "The key comes from RUNTIME_API_KEY or RUNTIME_API_KEY_FILE, in the environment or the env \
+            file; never from a flag.",
+    example = "RUNTIME_API_KEY_FILE=/etc/bloom.key {command_name} --server \
+               http://192.168.1.10:5000 --name rpi4b --max-concurrency 2 --label arm64 --label home"
+)]
+pub struct WorkerFlags {
+    /// the server's address, such as http://192.168.1.10:5000
+    #[argh(option, arg_name = "url")]
+    pub server: String,
+    /// this worker's name, unique in the fleet, 1 to 128 characters
+    #[argh(option, arg_name = "name")]
+    pub name: String,
+    /// how many tasks to run at once, 1 to 32 (default 1)
+    #[argh(option, arg_name = "n", from_str_fn(concurrency))]
+    pub max_concurrency: Option<u32>,
+    /// path of Claude CLI (default claude, found on PATH)
+    #[argh(option, arg_name = "path")]
+    pub claude: Option<PathBuf>,
+    /// a label that tasks can ask for; may be given more than once
+    #[argh(option, arg_name = "label")]
+    pub label: Vec<String>,
+    /// settings file (default /etc/bloom-runtime.env, which may be absent)
+    #[argh(option, arg_name = "file")]
+    pub env_file: Option<PathBuf>,
+}
+
+fn concurrency(value: &str) -> Result<u32, String> {
+    match value.parse() {
+        Ok(n @ 1..=32) => Ok(n),
+        _ => Err("it is not a number from 1 to 32; write for example --max-concurrency 2".into()),
+    }
+}
+
+/// Reads the arguments after the program's own name. `--port=5000` is the same as `--port 5000`.
+///
+/// # Errors
+/// Help and version (code 0), or what is wrong with the command line (code 64).
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, EarlyExit> {
+    let mut words = Vec::new();
+    for arg in args {
+        let arg = arg.into_string().map_err(|arg| usage(&format!("{arg:?} is not UTF-8 text")))?;
+        match arg.split_once('=') {
+            Some((flag, value)) if flag.starts_with("--") => {
+                words.extend([flag.to_owned(), value.to_owned()]);
+            }
+            _ => words.push(arg),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let top =
+        TopLevel::from_args(&["bloom-runtime"], &words).map_err(|exit| match exit.status {
+            Ok(()) => EarlyExit { text: exit.output, code: exit::OK },
+            Err(()) => usage(&exit.output),
+        })?;
+    if top.version {
+        let text = concat!("bloom-runtime ", env!("CARGO_PKG_VERSION"), "\n").to_owned();
+        return Err(EarlyExit { text, code: exit::OK });
+    }
+    let command = match top.command.unwrap_or(Subcommand::Serve(ServeFlags::default())) {
+        Subcommand::Serve(flags) => Command::Serve(flags),
+        Subcommand::Check(CheckFlags(flags)) => Command::Check(flags),
+        Subcommand::Worker(flags) => Command::Worker(flags),
+    };
+    if let Command::Serve(flags) | Command::Check(flags) = &command
+        && let Some(orphan) = flags.orphan()
+    {
+        return Err(usage(&format!("{orphan} needs --worker beside it")));
+    }
+    Ok(command)
+}
+
+/// One line, whatever argh or the arguments had in them.
+fn usage(fault: &str) -> EarlyExit {
+    let words: Vec<&str> = fault.split_whitespace().collect();
+    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
+    let line = line.trim_end_matches('.');
+    EarlyExit { text: format!("{line}. See bloom-runtime --help\n"), code: exit::USAGE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Command, EarlyExit> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_program_alone_serves_with_its_defaults() {
+        assert_eq!(parse_line(""), Ok(Command::Serve(ServeFlags::default())));
+    }
+
+    #[test]
+    fn serve_and_check_take_the_same_flags() {
+        let flags = "--data-dir /d --host ::1 --port=0 --env-file /e --worker --worker-name w \
+                     --max-concurrency 2 --claude /bin/claude";
+        let Ok(Command::Serve(serve)) = parse_line(&format!("serve {flags}")) else { panic!() };
+        let Ok(Command::Check(check)) = parse_line(&format!("check {flags}")) else { panic!() };
+        assert_eq!(serve, check);
+        assert_eq!(serve.port.as_deref(), Some("0"));
+        assert_eq!(serve.max_concurrency, Some(2));
+        assert!(serve.worker);
+    }
+
+    #[test]
+    fn a_worker_has_any_number_of_labels() {
+        let line = "worker --server http://h:1 --name n --label a --label=b=c";
+        let Ok(Command::Worker(flags)) = parse_line(line) else { panic!() };
+        assert_eq!(flags.label, ["a", "b=c"]);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line_and_code_64() {
+        for line in [
+            "nope",
+            "--port 1",
+            "serve --nope",
+            "serve --port",
+            "serve --port 1 --port 2",
+            "serve --max-concurrency 0 --worker",
+            "serve --max-concurrency 33 --worker",
+            "serve --worker-name w",
+            "check --claude x",
+            "worker",
+            "worker --name \x1b[2Jn --nope",
+        ] {
+            let exit = parse_line(line).unwrap_err();
+            assert_eq!(exit.code, exit::USAGE, "{line}");
+            let text = exit.text.strip_suffix('\n').unwrap();
+            assert!(!text.contains(char::is_control), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_answers_and_no_errors() {
+        for line in ["--help", "-h", "help", "serve --help", "check -h", "worker --help"] {
+            let exit = parse_line(line).unwrap_err();
+            assert_eq!(exit.code, exit::OK, "{line}");
+            assert!(exit.text.contains("Examples:"), "{line}: {}", exit.text);
+        }
+        let check = parse_line("check --help").unwrap_err().text;
+        assert!(check.contains("bloom-runtime check"), "{check}");
+        assert!(check.contains("Check the configuration and say"), "{check}");
+        assert!(!check.contains("Start the server"), "{check}");
+        let version = parse_line("--version").unwrap_err();
+        assert_eq!(version.code, exit::OK);
+        assert!(version.text.starts_with("bloom-runtime 0."), "{}", version.text);
+    }
+}

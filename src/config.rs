@@ -1,0 +1,353 @@
+//! Every setting of the server, read once before anything starts (CONTRACT §5).
+//!
+//! What must stay true: [`Config::load`] is pure; what it returns is checked, so nobody asks again;
+//! flags win over the process environment, which wins over the env file; a value that cannot be used
+//! stops the start with one line. Nothing that existing env files hold may be in the way of a start
+//! merely because this version does not use it: that is a note.
+//! Deliberately not here: settings that are saved while running; those live in the store.
+
+mod base_url;
+mod env_file;
+mod error;
+mod network;
+mod secret;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+
+pub use base_url::{BaseUrl, UrlFault, parse_base_url};
+pub use error::ConfigError;
+pub use network::Network;
+pub use secret::Secret;
+pub use sources::{DEFAULT_ENV_FILE, ReadFile};
+pub use worker::WorkerConfig;
+
+use crate::cli::ServeFlags;
+use base_url::is_host_name;
+use error::shown;
+use sources::{Found, Sources};
+
+/// The server's settings, all of them checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub host: IpAddr,
+    /// 0 means any free port.
+    pub port: u16,
+    pub data_dir: PathBuf,
+    pub log_level: LevelFilter,
+    /// `None` switches authentication off.
+    pub runtime_api_key: Option<Secret>,
+    pub session_secret: Option<Secret>,
+    pub membridge_server_url: BaseUrl,
+    pub membridge_admin_key: Option<Secret>,
+    pub membridge_agent_key: Option<Secret>,
+    pub public_url: Option<BaseUrl>,
+    pub minio: Option<Minio>,
+    pub database_url: Option<Secret>,
+    /// `NODE_ENV=production`.
+    pub production: bool,
+    pub force_https: bool,
+    /// Whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Host names in small letters; empty means any.
+    pub allowed_hosts: Vec<String>,
+    /// Requests a minute of a caller without a valid key; 0 switches all rate limits off.
+    pub rate_limit_per_minute: u32,
+    /// Requests a minute of a caller with one; 0 means no limit.
+    pub rate_limit_authenticated: u32,
+    /// `None` keeps everything.
+    pub retention_days: Option<u32>,
+    /// `TLS_CERT` or `TLS_KEY` is set.
+    asks_for_tls: bool,
+    /// Names that lost to another form of the same setting.
+    ignored: Vec<String>,
+}
+
+/// Where artifacts are to be kept outside of the embedded store.
+#[derive(Clone, Debug)]
+pub struct Minio {
+    pub endpoint: BaseUrl,
+    pub bucket: String,
+    pub access_key: Option<Secret>,
+    pub secret_key: Option<Secret>,
+}
+
+impl Config {
+    /// Reads the environment and the files that it or the flags name.
+    ///
+    /// # Errors
+    /// As [`Config::load`], or the env file cannot be read.
+    pub fn from_process(flags: &ServeFlags) -> Result<Config, ConfigError> {
+        let env = sources::process_environment()?;
+        let file = sources::read_env_file(flags.env_file.as_deref())?;
+        let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+        Config::load(flags, file, &env, &sources::read_text)
+    }
+
+    /// The settings from the flags, the env file's path and text, the environment, and the files that
+    /// `<NAME>_FILE` names, read by `read_file`.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub fn load(
+        flags: &ServeFlags,
+        file_text: Option<(&Path, &str)>,
+        env: &BTreeMap<String, String>,
+        read_file: ReadFile<'_>,
+    ) -> Result<Config, ConfigError> {
+        let sources = Sources::new(file_text, env, read_file)?;
+        let runtime_api_key = sources.header_secret("RUNTIME_API_KEY")?;
+        let is_on = |name| sources.parsed(name, "1", switch).map(Option::unwrap_or_default);
+        let secret = |name| sources.secret(name).map(|found| found.map(|(secret, _)| secret));
+        Ok(Config {
+            host: host(flags, &sources, runtime_api_key.is_some())?,
+            port: port(flags, &sources)?,
+            data_dir: data_dir(flags, &sources),
+            log_level: log_level(&sources)?,
+            runtime_api_key,
+            session_secret: secret("SESSION_SECRET")?,
+            membridge_server_url: sources
+                .parsed("MEMBRIDGE_SERVER_URL", "http://127.0.0.1:8000", url)?
+                .unwrap_or_else(|| url("http://127.0.0.1:8000").expect("a constant that parses")),
+            membridge_admin_key: sources.header_secret("MEMBRIDGE_ADMIN_KEY")?,
+            membridge_agent_key: sources.header_secret("MEMBRIDGE_AGENT_KEY")?,
+            public_url: sources.parsed("PUBLIC_URL", "https://bloom.example", url)?,
+            minio: minio(&sources)?,
+            database_url: secret("DATABASE_URL")?,
+            production: sources.value("NODE_ENV").is_some_and(|mode| mode.value == "production"),
+            force_https: is_on("FORCE_HTTPS")?,
+            trusted_proxies: sources
+                .parsed("TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8", networks)?
+                .unwrap_or_else(Network::loopback),
+            allowed_hosts: sources
+                .parsed("ALLOWED_HOSTS", "bloom.example,192.168.1.10", host_names)?
+                .unwrap_or_default(),
+            rate_limit_per_minute: sources
+                .parsed("RATE_LIMIT_PER_MINUTE", "100", |text| number(text, 1_000_000))?
+                .unwrap_or(100),
+            rate_limit_authenticated: sources
+                .parsed("RATE_LIMIT_AUTHENTICATED", "6000", |text| number(text, 1_000_000))?
+                .unwrap_or(6000),
+            retention_days: sources
+                .parsed("RETENTION_DAYS", "90", |text| number(text, 36_500))?
+                .filter(|days| *days > 0),
+            asks_for_tls: ["TLS_CERT", "TLS_KEY"].iter().any(|name| sources.value(name).is_some()),
+            ignored: sources.into_ignored(),
+        })
+    }
+
+    pub fn listen_address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    /// Whether a request that came over plain http is sent to https (CONTRACT §1).
+    pub fn redirects_to_https(&self) -> bool {
+        self.production || self.force_https
+    }
+
+    /// What the start says about settings that are missing, ignored or dangerous; one line each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        match (&self.runtime_api_key, self.host.is_loopback()) {
+            (Some(_), _) => {}
+            (None, true) => notes.push(
+                "authentication is off, listening on loopback only; set RUNTIME_API_KEY and HOST \
+                 to open it"
+                    .to_owned(),
+            ),
+            (None, false) => notes.push(format!(
+                "authentication is off and the server listens on {}: whoever reaches it can run \
+                 tasks and read all results; set RUNTIME_API_KEY",
+                self.host
+            )),
+        }
+        let facts = [
+            (
+                self.membridge_admin_key.is_none(),
+                "MEMBRIDGE_ADMIN_KEY is not set: Membridge will answer nothing but its health",
+            ),
+            (
+                self.database_url.is_some(),
+                "DATABASE_URL is ignored: replication is not in this build, the embedded store keeps \
+                 everything",
+            ),
+            (
+                self.minio.is_some(),
+                "MINIO_* is checked but not used: artifacts stay in the embedded store in this \
+                 version",
+            ),
+            (
+                self.asks_for_tls,
+                "TLS_CERT and TLS_KEY are ignored: this version speaks plain http; put a proxy with \
+                 TLS before it",
+            ),
+            (
+                self.rate_limit_per_minute == 0,
+                "RATE_LIMIT_PER_MINUTE=0: rate limits are off, wrong keys can be tried without end",
+            ),
+            (
+                self.trusted_proxies.iter().any(Network::is_everyone),
+                "TRUSTED_PROXIES trusts everyone: any caller can choose its own address",
+            ),
+        ];
+        notes.extend(facts.iter().filter(|(holds, _)| *holds).map(|(_, text)| (*text).to_owned()));
+        notes.extend(self.ignored.iter().map(|name| {
+            format!("{name} is ignored: {} is set too", name.trim_end_matches("_FILE"))
+        }));
+        notes
+    }
+}
+
+fn host(flags: &ServeFlags, sources: &Sources, has_key: bool) -> Result<IpAddr, ConfigError> {
+    let found = match &flags.host {
+        Some(value) => Some(from_flag(value, "--host")),
+        None => sources.value("HOST"),
+    };
+    let Some(Found { value, subject }) = found else {
+        let open = if has_key { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        return Ok(IpAddr::V4(open));
+    };
+    if value.eq_ignore_ascii_case("localhost") {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let bare = value.strip_prefix('[').and_then(|v| v.strip_suffix(']')).unwrap_or(&value);
+    bare.parse().map_err(|_| {
+        let fault = format!("{} is not an IP address", shown(&value));
+        let example = example_like(&subject, "HOST", "--host", "0.0.0.0");
+        ConfigError::new(subject, fault, example)
+    })
+}
+
+fn port(flags: &ServeFlags, sources: &Sources) -> Result<u16, ConfigError> {
+    let found = match &flags.port {
+        Some(value) => Some(from_flag(value, "--port")),
+        None => sources.value("PORT").or_else(|| sources.value("BLOOM_RUNTIME_PORT")),
+    };
+    let Some(Found { value, subject }) = found else { return Ok(5000) };
+    // 65,535 fits: `number` refuses all that does not.
+    number(&value, u32::from(u16::MAX)).map(|port| port as u16).map_err(|fault| {
+        let name = subject.split(' ').next().unwrap_or("PORT");
+        let example = example_like(&subject, name, "--port", "5000");
+        ConfigError::new(subject.as_str(), fault, example)
+    })
+}
+
+fn data_dir(flags: &ServeFlags, sources: &Sources) -> PathBuf {
+    let from_sources = || sources.value("DATA_DIR").map(|found| PathBuf::from(found.value));
+    flags
+        .data_dir
+        .clone()
+        .or_else(from_sources)
+        .unwrap_or_else(|| PathBuf::from("/var/lib/bloom-runtime"))
+}
+
+fn log_level(sources: &Sources) -> Result<LevelFilter, ConfigError> {
+    let level = sources.parsed("LOG_LEVEL", "info", |text| {
+        text.parse::<LevelFilter>()
+            .map_err(|_| format!("{} is none of off, error, warn, info, debug, trace", shown(text)))
+    })?;
+    Ok(level.unwrap_or(LevelFilter::Info))
+}
+
+/// `MINIO_ENDPOINT` is a bare host, `host:port` or a URL. `MINIO_PORT` counts where no port is written,
+/// `MINIO_USE_SSL` where no scheme is.
+fn minio(sources: &Sources) -> Result<Option<Minio>, ConfigError> {
+    let port = sources.parsed("MINIO_PORT", "9000", |text| match number(text, 65_535)? {
+        0 => Err("0 is no port to call".to_owned()),
+        port => Ok(port),
+    })?;
+    let tls = sources.parsed("MINIO_USE_SSL", "true", switch)?.unwrap_or_default();
+    let endpoint = sources.parsed("MINIO_ENDPOINT", "http://127.0.0.1:9000", |text| {
+        let scheme = if tls { "https" } else { "http" };
+        match text.contains("://") {
+            true => url(text),
+            false if text.contains(':') => url(&format!("{scheme}://{text}")),
+            false => url(&format!("{scheme}://{text}:{}", port.unwrap_or(9000))),
+        }
+    })?;
+    let bucket = sources.parsed("MINIO_ARTIFACT_BUCKET", "bloom-artifacts", |text| {
+        let allowed =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
+        match (3..=63).contains(&text.len()) && text.bytes().all(allowed) {
+            true => Ok(text.to_owned()),
+            false => Err(format!(
+                "{} is no bucket name (3 to 63 small letters, digits, dots and hyphens)",
+                shown(text)
+            )),
+        }
+    })?;
+    let access_key = sources.secret("MINIO_ACCESS_KEY")?.map(|(secret, _)| secret);
+    let secret_key = sources.secret("MINIO_SECRET_KEY")?.map(|(secret, _)| secret);
+    Ok(endpoint.map(|endpoint| Minio {
+        endpoint,
+        bucket: bucket.unwrap_or_else(|| "bloom-artifacts".to_owned()),
+        access_key,
+        secret_key,
+    }))
+}
+
+fn from_flag(value: &str, flag: &str) -> Found {
+    Found { value: value.trim().to_owned(), subject: flag.to_owned() }
+}
+
+/// An example in the form in which the faulty value was given.
+fn example_like(subject: &str, name: &str, flag: &str, value: &str) -> String {
+    if subject == flag { format!("{flag} {value}") } else { format!("{name}={value}") }
+}
+
+fn url(text: &str) -> Result<BaseUrl, String> {
+    parse_base_url(text).map_err(|fault| fault.to_string())
+}
+
+fn number(text: &str, max: u32) -> Result<u32, String> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(n) if digits && n <= max => Ok(n),
+        _ => Err(format!("{} is not a number from 0 to {max}", shown(text))),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err(format!("{} is neither 1 nor 0 (nor true or false)", shown(text))),
+    }
+}
+
+/// The words of a list that commas or blanks separate.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ', '\t']).filter(|word| !word.is_empty())
+}
+
+/// `none` trusts nobody, loopback included.
+fn networks(text: &str) -> Result<Vec<Network>, String> {
+    if text.eq_ignore_ascii_case("none") {
+        return Ok(Vec::new());
+    }
+    words(text)
+        .map(|word| {
+            Network::parse(word)
+                .ok_or_else(|| format!("{} is neither an IP address nor a range", shown(word)))
+        })
+        .collect()
+}
+
+fn host_names(text: &str) -> Result<Vec<String>, String> {
+    words(text)
+        .map(|word| {
+            let bare = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')).unwrap_or(word);
+            match is_host_name(bare) || bare.parse::<IpAddr>().is_ok() {
+                true => Ok(bare.to_ascii_lowercase()),
+                false => Err(format!("{} is no host name (without scheme and port)", shown(word))),
+            }
+        })
+        .collect()
+}

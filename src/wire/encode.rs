@@ -1,0 +1,298 @@
+//! Records as the contract shows them (`CONTRACT §2`).
+//!
+//! Must stay true: what the original sends is sent under the same name in the same form; added fields
+//! come behind it. Encoding borrows, so that a page of prompts is not copied twice. Not here: what is
+//! shown to whom.
+
+use crate::domain::{CompletionStatus, DesiredFormat, Outcome, TaskStatus, WorkerId};
+use crate::engine::{ClaimAnswer, Completed, LeaseAnswer, LeaseView, Stats, TaskView, WorkerView};
+use crate::store::AuditEntry;
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
+
+/// A number without a fraction is written without one, as JavaScript does.
+fn plain_number<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        serializer.serialize_i64(*number as i64)
+    } else {
+        serializer.serialize_f64(*number)
+    }
+}
+
+#[derive(Serialize)]
+struct PolicyJson {
+    timeout_sec: u32,
+    #[serde(serialize_with = "plain_number")]
+    budget: f64,
+}
+
+#[derive(Serialize)]
+struct TaskJson<'a> {
+    id: crate::domain::TaskId,
+    context_id: &'a str,
+    agent_slug: &'a str,
+    prompt: &'a str,
+    context_hints: &'a [String],
+    policy: PolicyJson,
+    desired_format: DesiredFormat,
+    status: TaskStatus,
+    created_at: i64,
+    updated_at: i64,
+    lease_id: Option<crate::domain::LeaseId>,
+    worker_id: Option<&'a WorkerId>,
+    attempts: u32,
+    max_attempts: u32,
+    priority: u8,
+    labels: &'a [String],
+}
+
+/// A task.
+pub fn task(view: &TaskView) -> impl Serialize + '_ {
+    let TaskView { task, spec } = view;
+    let lease = task.shown_lease();
+    TaskJson {
+        id: task.id,
+        context_id: &task.context_id,
+        agent_slug: &spec.agent_slug,
+        prompt: &spec.prompt,
+        context_hints: &spec.context_hints,
+        policy: PolicyJson { timeout_sec: spec.policy.timeout_sec, budget: spec.policy.budget },
+        desired_format: spec.desired_format,
+        status: task.status,
+        created_at: task.created_at,
+        updated_at: task.updated_at,
+        lease_id: lease.map(|lease| lease.id),
+        worker_id: lease.map(|lease| &lease.worker_id),
+        attempts: task.attempts,
+        max_attempts: task.max_attempts,
+        priority: task.priority,
+        labels: &task.labels,
+    }
+}
+
+#[derive(Serialize)]
+struct LeaseJson<'a> {
+    id: crate::domain::LeaseId,
+    task_id: crate::domain::TaskId,
+    worker_id: &'a WorkerId,
+    started_at: i64,
+    expires_at: i64,
+    ttl_seconds: u32,
+    status: &'static str,
+    last_heartbeat: i64,
+    context_id: &'a str,
+}
+
+/// A lease.
+pub fn lease_view(view: &LeaseView) -> impl Serialize + '_ {
+    LeaseJson {
+        id: view.id,
+        task_id: view.task_id,
+        worker_id: &view.worker_id,
+        started_at: view.started_at,
+        expires_at: view.expires_at,
+        ttl_seconds: view.ttl_seconds,
+        status: view.status.as_str(),
+        last_heartbeat: view.last_heartbeat,
+        context_id: &view.context_id,
+    }
+}
+
+#[derive(Serialize)]
+struct WorkerJson<'a> {
+    id: &'a WorkerId,
+    node_id: &'a WorkerId,
+    url: &'a str,
+    status: &'static str,
+    capabilities: &'a crate::domain::Capabilities,
+    last_heartbeat: Option<i64>,
+    ip_addrs: &'a [String],
+    obs_count: u64,
+    db_sha: &'a str,
+    registered_at: i64,
+    active_leases: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    os_info: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    install_method: Option<&'a str>,
+}
+
+/// A worker.
+pub fn worker(view: &WorkerView) -> impl Serialize + '_ {
+    let worker = &view.worker;
+    WorkerJson {
+        id: &worker.id,
+        node_id: &worker.id,
+        url: &worker.url,
+        status: view.status.as_str(),
+        capabilities: &worker.capabilities,
+        last_heartbeat: view.last_heartbeat,
+        ip_addrs: &worker.ip_addrs,
+        obs_count: worker.obs_count,
+        db_sha: &worker.db_sha,
+        registered_at: worker.registered_at,
+        active_leases: view.active_leases,
+        agent_version: worker.agent_version.as_deref(),
+        os_info: worker.os_info.as_deref(),
+        install_method: worker.install_method.as_deref(),
+    }
+}
+
+/// A worker with its active leases.
+pub fn worker_with_leases<'a>(
+    view: &'a WorkerView,
+    leases: &'a [LeaseView],
+) -> impl Serialize + 'a {
+    #[derive(Serialize)]
+    struct Json<W: Serialize, L: Serialize> {
+        #[serde(flatten)]
+        worker: W,
+        leases: Vec<L>,
+    }
+    Json { worker: worker(view), leases: leases.iter().map(lease_view).collect() }
+}
+
+/// The answer to a lease.
+pub fn granted(answer: &LeaseAnswer) -> impl Serialize + '_ {
+    #[derive(Serialize)]
+    struct Json<L: Serialize, W: Serialize> {
+        lease: L,
+        worker: W,
+    }
+    Json { lease: lease_view(&answer.lease), worker: worker(&answer.worker) }
+}
+
+/// The answer to a claim that got a task.
+pub fn claimed(answer: &ClaimAnswer) -> impl Serialize + '_ {
+    #[derive(Serialize)]
+    struct Json<T: Serialize, L: Serialize> {
+        task: T,
+        lease: L,
+    }
+    Json { task: task(&answer.task), lease: lease_view(&answer.lease) }
+}
+
+/// The answer to a heartbeat that counts.
+pub fn heartbeat(view: &LeaseView) -> impl Serialize + '_ {
+    #[derive(Serialize)]
+    struct Json<L: Serialize> {
+        lease: L,
+        expires_at: i64,
+    }
+    Json { lease: lease_view(view), expires_at: view.expires_at }
+}
+
+#[derive(Serialize)]
+struct ArtifactJson<'a> {
+    id: crate::domain::ArtifactId,
+    task_id: crate::domain::TaskId,
+    job_id: Option<&'a str>,
+    r#type: &'a str,
+    created_at: i64,
+    finalized: bool,
+    url: Option<&'a str>,
+    entity_refs: [&'a str; 0],
+    tags: &'a [String],
+    content: Option<&'a str>,
+}
+
+/// The artifact of a completion; without content for an error.
+pub fn artifact(outcome: &Outcome) -> impl Serialize + '_ {
+    ArtifactJson {
+        id: outcome.artifact_id,
+        task_id: outcome.task_id,
+        job_id: None,
+        r#type: &outcome.artifact_type,
+        created_at: outcome.completed_at,
+        finalized: true,
+        url: None,
+        entity_refs: [],
+        tags: &outcome.artifact_tags,
+        content: outcome.artifact_content(),
+    }
+}
+
+#[derive(Serialize)]
+struct ResultJson<'a> {
+    id: crate::domain::ResultId,
+    task_id: crate::domain::TaskId,
+    worker_id: &'a WorkerId,
+    artifact_id: crate::domain::ArtifactId,
+    status: CompletionStatus,
+    output: Option<&'a str>,
+    error_message: Option<&'a str>,
+    metrics: &'a crate::domain::Metrics,
+    completed_at: i64,
+}
+
+/// The result of a completion.
+pub fn result_record(outcome: &Outcome) -> impl Serialize + '_ {
+    ResultJson {
+        id: outcome.result_id,
+        task_id: outcome.task_id,
+        worker_id: &outcome.worker_id,
+        artifact_id: outcome.artifact_id,
+        status: outcome.status,
+        output: outcome.output.as_deref(),
+        error_message: outcome.error_message.as_deref(),
+        metrics: &outcome.metrics,
+        completed_at: outcome.completed_at,
+    }
+}
+
+/// The answer to a completion.
+pub fn completed(answer: &Completed) -> impl Serialize + '_ {
+    #[derive(Serialize)]
+    struct Json<T: Serialize, A: Serialize, R: Serialize> {
+        task: T,
+        artifact: A,
+        result: R,
+    }
+    Json {
+        task: task(&answer.task),
+        artifact: artifact(&answer.outcome),
+        result: result_record(&answer.outcome),
+    }
+}
+
+/// An audit entry, which is stored as it is shown.
+pub fn audit_entry(entry: &AuditEntry) -> impl Serialize + '_ {
+    entry
+}
+
+/// The counts; only statuses that occur.
+pub fn stats(stats: &Stats) -> impl Serialize + use<> {
+    #[derive(Serialize)]
+    struct Tasks {
+        total: u64,
+        by_status: BTreeMap<&'static str, u64>,
+    }
+    #[derive(Serialize)]
+    struct Leases {
+        total: u64,
+        active: u64,
+    }
+    #[derive(Serialize)]
+    struct Workers {
+        total: u64,
+        online: u64,
+    }
+    #[derive(Serialize)]
+    struct Json {
+        tasks: Tasks,
+        leases: Leases,
+        workers: Workers,
+    }
+    let counts =
+        TaskStatus::ALL.map(|status| (status.as_str(), stats.tasks_by_status[status as usize]));
+    Json {
+        tasks: Tasks {
+            total: stats.tasks_by_status.iter().sum(),
+            by_status: counts.into_iter().filter(|(_, count)| *count > 0).collect(),
+        },
+        leases: Leases { total: stats.leases_total, active: stats.leases_active },
+        workers: Workers { total: stats.workers_total, online: stats.workers_online },
+    }
+}

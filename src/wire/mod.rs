@@ -1,0 +1,18 @@
+//! The wire: JSON bodies decoded into commands, records encoded as `CONTRACT §2` shows them.
+//!
+//! Must stay true: every message of a failed validation is the contract's, letter by letter; what has
+//! been decoded is valid. Not here: HTTP, rules about tasks, storage.
+
+mod decode;
+mod encode;
+mod fields;
+
+pub use decode::{
+    ClaimFields, Config, claim, complete, config, lease, lease_claim, new_task, registration,
+    worker_choice,
+};
+pub use encode::{
+    artifact, audit_entry, claimed, completed, granted, heartbeat, lease_view, result_record,
+    stats, task, worker, worker_with_leases,
+};
+pub use fields::{Fields, Invalid, Payload};
