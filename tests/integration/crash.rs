@@ -76,7 +76,7 @@ impl Driver<'_> {
         entry.lease = id(&granted["lease"]);
         entry.fence = fence(&granted["lease"]);
         let lease = entry.lease.clone();
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             self.write(&task, "heartbeat", json!({"lease_id": lease}))?.ok(200);
             self.ledger.get_mut(&task).expect("a known task").status = "running".into();
         }

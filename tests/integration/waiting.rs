@@ -132,6 +132,8 @@ fn a_waiting_claim_is_answered_at_once_when_the_server_ends() {
     server.client().register("w", 1);
     let before = server.client().get(&format!("{WORKERS}/w")).ok(200)["last_heartbeat"].clone();
     let mut client = server.client();
+    // Its sign of life is shown in milliseconds: the claim's has to be another one.
+    std::thread::sleep(Duration::from_millis(5));
     let began = Instant::now();
     let waiter = std::thread::spawn(move || client.claim("w", json!({"wait_seconds": 55})));
     // A claim is a sign of life: when it shows, the claim has arrived.
@@ -185,6 +187,23 @@ fn a_claim_prefers_the_context_that_the_worker_already_holds_among_equals() {
     client.lease(&held, "w", 60);
     let got = [(); 3].map(|()| id(&client.claim("w", json!({})).ok(200)["task"]));
     assert_eq!(got, [urgent, sticky, other], "priority first, then the warm context, then age");
+}
+
+#[test]
+fn a_task_that_asks_for_labels_goes_only_to_a_worker_that_has_them_all() {
+    let server = Server::start();
+    let mut client = server.client();
+    let with =
+        |name: &str, labels: Value| json!({"name": name, "capabilities": {"labels": labels}});
+    client.post(WORKERS, with("plain", json!([]))).ok(201);
+    client.post(WORKERS, with("half", json!(["gpu"]))).ok(201);
+    let task = id(&client.create(json!({"labels": ["gpu", "large"]})));
+    for worker in ["plain", "half"] {
+        assert_eq!(client.claim(worker, json!({})).status, 204, "{worker}");
+    }
+    client.act(&task, "lease", json!({})).refused(503, "No available worker with free capacity");
+    client.post(WORKERS, with("whole", json!(["large", "x", "gpu"]))).ok(201);
+    assert_eq!(client.act(&task, "lease", json!({})).ok(201)["worker"]["id"], "whole");
 }
 
 #[test]
