@@ -37,6 +37,11 @@ pub struct Now {
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Now;
+
+    /// Microseconds on the monotonic clock, for measuring how long something took.
+    fn micros(&self) -> u64 {
+        self.now().mono.0 * 1000
+    }
 }
 
 /// The machine's clocks.
@@ -65,6 +70,10 @@ impl Clock for SystemClock {
             Err(before) => -(before.duration().as_millis() as i64),
         };
         Now { mono: Mono(self.start.elapsed().as_millis() as u64), wall }
+    }
+
+    fn micros(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
     }
 }
 

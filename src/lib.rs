@@ -8,7 +8,11 @@ pub mod config; // every setting, checked once before anything starts
 pub mod exit; // what the exit code tells a supervisor
 pub mod logging; // one line an event; a full log disk stops nothing
 pub mod http; // the edge: who calls, how often, what a body is, which route it means
+pub mod server; // the sockets: accepting, limits, a stop that loses nobody
 pub mod wire; // JSON in and out, as the contract shows it
+pub mod api; // route → command or query → answer; handlers of three lines
+pub mod membridge; // the connection to the Membridge control plane
+pub mod background; // duties beside the requests: the mover to the archive
 pub mod engine; // one writer: commands, group commit, answers; reads beside it
 pub mod domain; // the rules, pure: which change follows which command
 pub mod store; // the only one that knows redb: a hot file, an archive, commits and snapshots

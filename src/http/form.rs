@@ -50,6 +50,20 @@ pub fn parse_form(body: &[u8]) -> Result<Vec<(String, String)>, DecodeFault> {
     Ok(fields)
 }
 
+/// A value as it stands in a query: everything but unreserved characters (RFC 3986) is escaped.
+pub fn encode_value(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(byte as char);
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 fn decode(encoded: &[u8], plus_is_blank: bool) -> Result<String, DecodeFault> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut rest = encoded;

@@ -1,8 +1,15 @@
-//! The edge of the server: what a request is, before anyone asks what it wants.
+//! The edge of the server, one file per question: who calls (`client_address`), how often
+//! (`rate_limit`), what is asked for (`routes`), what the body is (`body`, `form`, `surrogates`), what
+//! goes back (`answer`, `error`).
 //!
-//! What must stay true: everything here is pure; time and addresses are handed in.
+//! What must stay true: time and settings are handed in, so that every rule is a table test.
+//! Deliberately not here: sockets (`server`), rules about tasks, storage.
 
+pub mod answer;
+pub mod body;
 pub mod client_address;
+pub mod error;
 pub mod form;
 pub mod rate_limit;
+pub mod routes;
 pub mod surrogates;

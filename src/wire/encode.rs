@@ -6,7 +6,6 @@
 
 use crate::domain::{CompletionStatus, DesiredFormat, Outcome, TaskStatus, WorkerId};
 use crate::engine::{ClaimAnswer, Completed, LeaseAnswer, LeaseView, Stats, TaskView, WorkerView};
-use crate::store::AuditEntry;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
@@ -255,11 +254,6 @@ pub fn completed(answer: &Completed) -> impl Serialize + '_ {
         artifact: artifact(&answer.outcome),
         result: result_record(&answer.outcome),
     }
-}
-
-/// An audit entry, which is stored as it is shown.
-pub fn audit_entry(entry: &AuditEntry) -> impl Serialize + '_ {
-    entry
 }
 
 /// The counts; only statuses that occur.

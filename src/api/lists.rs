@@ -1,0 +1,182 @@
+//! Handlers of lists and counts: bare arrays, newest first, page by page.
+//!
+//! Must stay true: a page is read and encoded on a thread that may block; `limit` and `cursor` are
+//! optional and bounded (`CONTRACT`, Where we are better). A cursor is opaque to callers: the sequence
+//! of the last row, in hexadecimal. Not here: what a page holds (`engine::query`).
+
+use super::{App, Call};
+use crate::domain::{LeaseStatus, TaskStatus};
+use crate::engine::{EngineError, Page, Query};
+use crate::http::answer::{Answer, json, with_header};
+use crate::http::error::ApiError;
+use crate::http::form::encode_value;
+use crate::wire;
+use hyper::StatusCode;
+use hyper::header::LINK;
+use serde::Serialize;
+
+/// Rows of a page at the most, and without a `limit`.
+const ROWS_MAX: usize = 1_000;
+const AUDIT_ROWS: usize = 100;
+const RUNS: usize = 50;
+
+/// Which page is asked for.
+struct Paging {
+    limit: usize,
+    cursor: Option<u64>,
+}
+
+impl Paging {
+    fn of(call: &Call, default_limit: usize) -> Result<Paging, ApiError> {
+        let cursor = match call.query("cursor") {
+            None | Some("") => None,
+            Some(text) => Some(u64::from_str_radix(text, 16).map_err(|_| {
+                let text = "The cursor is none that a page's Link gave";
+                ApiError::unreadable(StatusCode::BAD_REQUEST, "bad_cursor", text)
+            })?),
+        };
+        Ok(Paging { limit: limit(call.query("limit"), default_limit), cursor })
+    }
+
+    fn before(&self) -> u64 {
+        self.cursor.unwrap_or(u64::MAX)
+    }
+}
+
+/// Leading digits count; none, 0 or nonsense mean the default (`CONTRACT §3`, audit).
+fn limit(text: Option<&str>, default: usize) -> usize {
+    let digits = text.unwrap_or("").trim_start();
+    let digits = &digits[..digits.bytes().take_while(u8::is_ascii_digit).count()];
+    let wanted = digits.bytes().fold(0usize, |sum, digit| {
+        sum.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
+    });
+    if wanted == 0 { default } else { wanted.min(ROWS_MAX) }
+}
+
+impl App {
+    /// Reads a page, encodes its rows and points to the next one.
+    async fn page<T>(
+        &self,
+        call: &Call,
+        read: impl FnOnce(&Query) -> Result<Page<T>, EngineError> + Send + 'static,
+        encode: impl FnOnce(&[T]) -> Answer + Send + 'static,
+    ) -> Result<Answer, ApiError> {
+        let page = self.engine.read(move |query| {
+            let page = read(query)?;
+            Ok((encode(&page.rows), page.next))
+        });
+        let (answer, next) = page.await?;
+        Ok(match next {
+            Some(next) => with_header(answer, LINK, &next_link(call, next)),
+            None => answer,
+        })
+    }
+
+    pub(super) async fn tasks(&self, call: &Call) -> Result<Answer, ApiError> {
+        self.tasks_page(call, ROWS_MAX).await
+    }
+
+    pub(super) async fn runs(&self, call: &Call) -> Result<Answer, ApiError> {
+        self.tasks_page(call, RUNS).await
+    }
+
+    async fn tasks_page(&self, call: &Call, rows: usize) -> Result<Answer, ApiError> {
+        let paging = Paging::of(call, rows)?;
+        let status = match call.query("status").filter(|word| !word.is_empty()) {
+            None => None,
+            Some(word) => match TaskStatus::from_word(word) {
+                Some(status) => Some(status),
+                None => return Ok(empty()),
+            },
+        };
+        let read = move |query: &Query| query.tasks(status, paging.before(), paging.limit);
+        self.page(call, read, |rows| array(rows.iter().map(wire::task))).await
+    }
+
+    pub(super) async fn leases(&self, call: &Call) -> Result<Answer, ApiError> {
+        let paging = Paging::of(call, ROWS_MAX)?;
+        let statuses = match call.query("status").filter(|word| !word.is_empty()) {
+            None => LeaseStatus::ALL.to_vec(),
+            Some(word) => match LeaseStatus::from_word(word) {
+                Some(status) => vec![status],
+                None => return Ok(empty()),
+            },
+        };
+        let read = move |query: &Query| query.leases(&statuses, paging.before(), paging.limit);
+        self.page(call, read, |rows| array(rows.iter().map(wire::lease_view))).await
+    }
+
+    pub(super) async fn artifacts(&self, call: &Call) -> Result<Answer, ApiError> {
+        let paging = Paging::of(call, ROWS_MAX)?;
+        let read = |task: Option<&str>| match task.filter(|task| !task.is_empty()) {
+            None => Some(None),
+            Some(task) => task.parse().ok().map(Some),
+        };
+        let Some(task) = read(call.query("task_id")) else { return Ok(empty()) };
+        let read = move |query: &Query| match task {
+            None => query.outcomes(paging.before(), paging.limit),
+            Some(task) => query.outcomes_of(task, paging.before(), paging.limit),
+        };
+        self.page(call, read, |rows| array(rows.iter().map(wire::artifact))).await
+    }
+
+    pub(super) async fn audit(&self, call: &Call) -> Result<Answer, ApiError> {
+        let paging = Paging::of(call, AUDIT_ROWS)?;
+        let read = move |query: &Query| query.audit(paging.before(), paging.limit);
+        self.page(call, read, |rows| array(rows.iter())).await
+    }
+
+    /// Workers come oldest first.
+    pub(super) async fn workers(&self, call: &Call) -> Result<Answer, ApiError> {
+        let paging = Paging::of(call, ROWS_MAX)?;
+        let after = paging.cursor.unwrap_or(0);
+        let read = move |query: &Query| Ok(query.workers(after, paging.limit));
+        self.page(call, read, |rows| array(rows.iter().map(wire::worker))).await
+    }
+
+    pub(super) fn stats(&self) -> Result<Answer, ApiError> {
+        let stats = self.engine.query().stats();
+        Ok(json(StatusCode::OK, &wire::stats(&stats)))
+    }
+}
+
+fn array(rows: impl Iterator<Item = impl Serialize>) -> Answer {
+    json(StatusCode::OK, &rows.collect::<Vec<_>>())
+}
+
+fn empty() -> Answer {
+    json(StatusCode::OK, &[(); 0])
+}
+
+fn next_link(call: &Call, next: u64) -> String {
+    let mut link = format!("<{}?", call.path);
+    for (name, value) in call.query.iter().filter(|(name, _)| name != "cursor") {
+        link.push_str(&format!("{}={}&", encode_value(name), encode_value(value)));
+    }
+    link.push_str(&format!("cursor={next:x}>; rel=\"next\""));
+    link
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_read_as_the_original_reads_it_but_never_above_the_most() {
+        for (text, rows) in [
+            (None, 100),
+            (Some(""), 100),
+            (Some("0"), 100),
+            (Some("-1"), 100),
+            (Some("abc"), 100),
+            (Some("1abc"), 1),
+            (Some(" 7"), 7),
+            (Some("2.9"), 2),
+            (Some("1000"), 1000),
+            (Some("1001"), 1000),
+            (Some("1000000000000000000000"), 1000),
+        ] {
+            assert_eq!(limit(text, 100), rows, "{text:?}");
+        }
+    }
+}

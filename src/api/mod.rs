@@ -1,0 +1,319 @@
+//! The way of a request: who calls, may it, which route, its body, then one handler of three lines.
+//!
+//! Must stay true: the order of checks is the contract's (§1): key, rate bucket, 401, HTTPS redirect,
+//! route, body, then the engine's own order. One log line a request, without body or key. Not here:
+//! sockets (`server`), rules (`domain`), JSON shapes (`wire`).
+
+mod config;
+mod events;
+mod lists;
+mod tasks;
+mod workers;
+
+use crate::clock::Clock;
+use crate::config::{Config, Network, Secret};
+use crate::engine::Engine;
+use crate::http::answer::{Answer, TEXT, bytes, with_header};
+use crate::http::body::{Budget, payload, receive};
+use crate::http::client_address::{Scheme, client_address, forwarded_scheme};
+use crate::http::error::ApiError;
+use crate::http::form::parse_form;
+use crate::http::rate_limit::{Class, RateLimiter, Verdict};
+use crate::http::routes::{Endpoint, Route, Routed, is_api, route};
+use crate::membridge::Membridge;
+use crate::wire::Payload;
+use hyper::body::{Body, Bytes};
+use hyper::header::{ALLOW, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use hyper::{Method, Request, StatusCode, Uri};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+const API_KEY: &str = "x-runtime-api-key";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest path that a log line shows.
+const LOGGED_PATH_CHARS: usize = 200;
+
+/// Everything a handler may use.
+pub struct App {
+    pub engine: Engine,
+    pub membridge: Arc<Membridge>,
+    clock: Arc<dyn Clock>,
+    /// Microseconds at the start, for the uptime.
+    started: u64,
+    key: Option<Secret>,
+    trusted_proxies: Vec<Network>,
+    allowed_hosts: Vec<String>,
+    redirects_to_https: bool,
+    limiter: Mutex<RateLimiter>,
+    budget: Budget,
+    listeners: Arc<AtomicUsize>,
+    stopping: watch::Receiver<bool>,
+    /// Tells this run's request ids from another's.
+    run: u64,
+    requests: AtomicU64,
+}
+
+/// A request on its way to a handler.
+struct Call {
+    route: Route,
+    /// The path as it was sent, for links to the next page.
+    path: String,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    payload: Payload,
+    is_head: bool,
+}
+
+impl Call {
+    /// The last value of a query parameter.
+    fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl App {
+    pub fn new(
+        config: &Config,
+        engine: Engine,
+        membridge: Arc<Membridge>,
+        clock: Arc<dyn Clock>,
+        run: u64,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let limiter =
+            RateLimiter::new(config.rate_limit_per_minute, config.rate_limit_authenticated);
+        App {
+            engine,
+            membridge,
+            started: clock.micros(),
+            clock,
+            key: config.runtime_api_key.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            allowed_hosts: config.allowed_hosts.clone(),
+            redirects_to_https: config.redirects_to_https(),
+            limiter: Mutex::new(limiter),
+            budget: Budget::default(),
+            listeners: Arc::default(),
+            stopping,
+            run,
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// Answers one request from `peer`, and logs it.
+    pub async fn handle<B>(&self, peer: SocketAddr, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let began = self.clock.micros();
+        let id = self.request_id(request.headers());
+        let method = request.method().clone();
+        let uri = request.uri().clone();
+        let mut verdict = None;
+        let result = self.serve(peer.ip(), request, &mut verdict).await;
+        let mut answer = result.unwrap_or_else(ApiError::into_answer);
+        if let Some(verdict) = verdict {
+            put_rate_limit(answer.headers_mut(), verdict);
+        }
+        let took = self.clock.micros() - began;
+        let path: String = uri.path().chars().take(LOGGED_PATH_CHARS).collect();
+        log::info!(
+            target: "access",
+            "{method} {path} {} {}.{:03}ms id={id}",
+            answer.status().as_u16(),
+            took / 1000,
+            took % 1000
+        );
+        with_header(answer, REQUEST_ID, &id)
+    }
+
+    async fn serve<B>(
+        &self,
+        peer: IpAddr,
+        request: Request<B>,
+        verdict: &mut Option<Verdict>,
+    ) -> Result<Answer, ApiError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (parts, body) = request.into_parts();
+        let (uri, headers) = (parts.uri, parts.headers);
+        self.check_host(&headers)?;
+        let routed = route(&parts.method, uri.path());
+        let endpoint = match &routed {
+            Routed::To(route) => Some((route.endpoint, route.lease.is_none())),
+            _ => None,
+        };
+        if is_api(uri.path()) {
+            let class = self.class(&headers);
+            self.count(peer, &headers, class, endpoint.map(|(endpoint, _)| endpoint), verdict)?;
+            let open = endpoint.is_some_and(|(endpoint, plain)| plain && endpoint.is_open());
+            if self.key.is_some() && class != Class::Authenticated && !open {
+                return Err(ApiError::unauthorized());
+            }
+        }
+        if let Some(answer) = self.redirect(peer, &headers, &uri) {
+            return Ok(answer);
+        }
+        let route = match routed {
+            Routed::To(route) => route,
+            Routed::Options(allow) => {
+                let answer = bytes(StatusCode::OK, TEXT, allow.clone());
+                return Ok(with_header(answer, ALLOW, &allow));
+            }
+            Routed::WrongMethod(allow) => return Err(ApiError::wrong_method(allow)),
+            Routed::NotFound => return Err(ApiError::not_found()),
+            Routed::BadEscape => {
+                let text = "The path has a broken percent escape";
+                return Err(ApiError::unreadable(StatusCode::BAD_REQUEST, "bad_escape", text));
+            }
+        };
+        let query = parse_form(uri.query().unwrap_or("").as_bytes()).map_err(|fault| {
+            let text = format!("The query has {fault}");
+            ApiError::unreadable(StatusCode::BAD_REQUEST, "bad_query", text)
+        })?;
+        let received = receive(body, &self.budget).await?;
+        let payload = match parts.method {
+            Method::GET | Method::HEAD | Method::DELETE => Payload::Absent,
+            _ => payload(&headers, &received.bytes)?,
+        };
+        let is_head = parts.method == Method::HEAD;
+        let call = Call { route, path: uri.path().into(), query, headers, payload, is_head };
+        self.dispatch(call).await
+    }
+
+    async fn dispatch(&self, call: Call) -> Result<Answer, ApiError> {
+        match call.route.endpoint {
+            Endpoint::Health => self.health(),
+            Endpoint::Config => self.config(),
+            Endpoint::SetConfig => self.set_config(&call).await,
+            Endpoint::TestConnection => self.test_connection().await,
+            Endpoint::Workers => self.workers(&call).await,
+            Endpoint::Register => self.register(&call).await,
+            Endpoint::Worker => self.worker(&call).await,
+            Endpoint::RemoveWorker => self.remove_worker(&call).await,
+            Endpoint::Claim => self.claim(&call).await,
+            Endpoint::Tasks => self.tasks(&call).await,
+            Endpoint::Create => self.create(&call).await,
+            Endpoint::Task => self.task(&call).await,
+            Endpoint::TaskResult => self.task_result(&call).await,
+            Endpoint::Lease => self.lease(&call).await,
+            Endpoint::Heartbeat => self.heartbeat(&call).await,
+            Endpoint::Complete => self.complete(&call).await,
+            Endpoint::Requeue => self.requeue(&call).await,
+            Endpoint::Cancel => self.cancel(&call).await,
+            Endpoint::Leases => self.leases(&call).await,
+            Endpoint::Runs => self.runs(&call).await,
+            Endpoint::Artifacts => self.artifacts(&call).await,
+            Endpoint::Artifact => self.artifact(&call).await,
+            Endpoint::ArtifactContent => self.artifact_content(&call).await,
+            Endpoint::Audit => self.audit(&call).await,
+            Endpoint::Stats => self.stats(),
+            Endpoint::Events => self.events(&call),
+        }
+    }
+
+    /// A caller's own id, if it is one that a log line can carry, else one of ours.
+    fn request_id(&self, headers: &HeaderMap) -> String {
+        let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        match given.filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(sane)) {
+            Some(id) => id.to_owned(),
+            None => {
+                let n = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+                format!("{:08x}-{n}", self.run as u32)
+            }
+        }
+    }
+
+    fn class(&self, headers: &HeaderMap) -> Class {
+        match (&self.key, headers.get(API_KEY)) {
+            (Some(key), Some(given)) if key.matches(given.as_bytes()) => Class::Authenticated,
+            (Some(_), Some(_)) => Class::Wrong,
+            _ => Class::Open,
+        }
+    }
+
+    /// Counts a request to the API; health is never limited.
+    fn count(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        class: Class,
+        endpoint: Option<Endpoint>,
+        verdict: &mut Option<Verdict>,
+    ) -> Result<(), ApiError> {
+        if endpoint == Some(Endpoint::Health) {
+            return Ok(());
+        }
+        let forwarded = headers.get_all("x-forwarded-for");
+        let forwarded: Vec<&[u8]> = forwarded.iter().map(HeaderValue::as_bytes).collect();
+        let client = client_address(peer, forwarded.into_iter(), &self.trusted_proxies);
+        let now = self.clock.now().mono;
+        let mut limiter = self.limiter.lock().expect("no holder panics");
+        *verdict = limiter.count(class, client, now);
+        if endpoint == Some(Endpoint::TestConnection) && verdict.is_none_or(|v| v.allowed) {
+            *verdict = limiter.count(Class::TestConnection, client, now);
+        }
+        match verdict {
+            Some(verdict) if !verdict.allowed => {
+                Err(ApiError::too_many_requests(verdict.reset_seconds))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A name that was not allowed is a page elsewhere that points its own name here.
+    fn check_host(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        if self.allowed_hosts.is_empty() {
+            return Ok(());
+        }
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let own = self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
+        let local = name.eq_ignore_ascii_case("localhost")
+            || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if own || local {
+            return Ok(());
+        }
+        let text = "This server does not answer to that name; see ALLOWED_HOSTS";
+        Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", text))
+    }
+
+    /// 301 to https for what a trusted proxy received over http (`CONTRACT §1`).
+    fn redirect(&self, peer: IpAddr, headers: &HeaderMap, uri: &Uri) -> Option<Answer> {
+        let proto = headers.get("x-forwarded-proto").map(HeaderValue::as_bytes);
+        let scheme = forwarded_scheme(peer.to_canonical(), proto, &self.trusted_proxies);
+        if !self.redirects_to_https || scheme != Some(Scheme::Http) {
+            return None;
+        }
+        let host = headers.get(HOST)?.to_str().ok()?;
+        let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        if host.is_empty() || !host.bytes().all(sane) {
+            return None;
+        }
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let to = format!("https://{host}{path}");
+        let text = format!("Moved Permanently. Redirecting to {to}");
+        Some(with_header(bytes(StatusCode::MOVED_PERMANENTLY, TEXT, text), LOCATION, &to))
+    }
+
+    /// Seconds since the start.
+    fn uptime(&self) -> f64 {
+        (self.clock.micros() - self.started) as f64 / 1e6
+    }
+}
+
+fn put_rate_limit(headers: &mut HeaderMap, verdict: Verdict) {
+    let policy = format!("{};w=60", verdict.limit);
+    let policy = HeaderValue::from_str(&policy).expect("digits and punctuation");
+    headers.insert("ratelimit-policy", policy);
+    headers.insert("ratelimit-limit", HeaderValue::from(verdict.limit));
+    headers.insert("ratelimit-remaining", HeaderValue::from(verdict.remaining));
+    headers.insert("ratelimit-reset", HeaderValue::from(verdict.reset_seconds));
+}

@@ -1,0 +1,104 @@
+//! Handlers of tasks: decode, call, encode.
+//!
+//! Not here: rules, lists (`lists`).
+
+use super::{App, Call};
+use crate::domain::{Refusal, TaskId};
+use crate::engine::{EngineError, NewLease};
+use crate::http::answer::{Answer, TEXT, bytes, json, with_header};
+use crate::http::error::ApiError;
+use crate::wire::{self, Invalid};
+use hyper::StatusCode;
+use hyper::header::CONTENT_DISPOSITION;
+
+/// An id that is none is the id of nothing.
+fn task_id(call: &Call) -> Result<TaskId, ApiError> {
+    call.route.id.parse().map_err(|_| Refusal::TaskNotFound.into())
+}
+
+/// The engine says when wrong fields matter; what is wrong with them is known here.
+fn or_invalid<T>(result: Result<T, EngineError>, invalid: Option<Invalid>) -> Result<T, ApiError> {
+    match (result, invalid) {
+        (Err(EngineError::Refused(Refusal::InvalidFields)), Some(invalid)) => Err(invalid.into()),
+        (result, _) => Ok(result?),
+    }
+}
+
+impl App {
+    pub(super) async fn create(&self, call: &Call) -> Result<Answer, ApiError> {
+        let new = wire::new_task(&call.payload)?;
+        let view = self.engine.create(new).await?;
+        Ok(json(StatusCode::CREATED, &wire::task(&view)))
+    }
+
+    pub(super) async fn task(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = task_id(call)?;
+        let view = self.engine.read(move |query| query.task(id)).await?;
+        Ok(json(StatusCode::OK, &wire::task(&view)))
+    }
+
+    pub(super) async fn task_result(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = task_id(call)?;
+        let outcome = self.engine.read(move |query| query.latest_outcome(id)).await?;
+        Ok(json(StatusCode::OK, &wire::result_record(&outcome)))
+    }
+
+    pub(super) async fn lease(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = task_id(call)?;
+        let decoded = wire::lease(&call.payload);
+        let worker = wire::worker_choice(&call.payload);
+        let lease = NewLease { worker, ttl_seconds: decoded.as_ref().ok().copied() };
+        let granted = or_invalid(self.engine.lease(id, lease).await, decoded.err())?;
+        Ok(json(StatusCode::CREATED, &wire::granted(&granted)))
+    }
+
+    pub(super) async fn heartbeat(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = task_id(call).map_err(|_| ApiError::from(Refusal::NoLease))?;
+        let claim = wire::lease_claim(&call.payload, call.route.lease.as_deref());
+        match self.engine.heartbeat(id, claim).await {
+            Ok(lease) => Ok(json(StatusCode::OK, &wire::heartbeat(&lease))),
+            Err(EngineError::Refused(Refusal::TaskNotFound)) => Err(Refusal::NoLease.into()),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    pub(super) async fn complete(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = task_id(call)?;
+        let claim = wire::lease_claim(&call.payload, call.route.lease.as_deref());
+        let (completed, invalid) = match wire::complete(&call.payload) {
+            Ok(completed) => (Some(completed), None),
+            Err(invalid) => (None, Some(invalid)),
+        };
+        let done = or_invalid(self.engine.complete(id, claim, completed).await, invalid)?;
+        Ok(json(StatusCode::OK, &wire::completed(&done)))
+    }
+
+    pub(super) async fn requeue(&self, call: &Call) -> Result<Answer, ApiError> {
+        let view = self.engine.requeue(task_id(call)?).await?;
+        Ok(json(StatusCode::OK, &wire::task(&view)))
+    }
+
+    pub(super) async fn cancel(&self, call: &Call) -> Result<Answer, ApiError> {
+        let view = self.engine.cancel(task_id(call)?).await?;
+        Ok(json(StatusCode::OK, &wire::task(&view)))
+    }
+
+    pub(super) async fn artifact(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = call.route.id.parse().map_err(|_| Refusal::ArtifactNotFound)?;
+        let outcome = self.engine.read(move |query| query.artifact(id)).await?;
+        Ok(json(StatusCode::OK, &wire::artifact(&outcome)))
+    }
+
+    /// The content as a file: never anything that a browser would run.
+    pub(super) async fn artifact_content(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = call.route.id.parse().map_err(|_| Refusal::ArtifactNotFound)?;
+        let outcome = self.engine.read(move |query| query.artifact(id)).await?;
+        let content = outcome.artifact_content().ok_or_else(|| {
+            let text = "The artifact has no content";
+            ApiError::new(StatusCode::NOT_FOUND, "artifact_empty", text)
+        })?;
+        let answer = bytes(StatusCode::OK, TEXT, content.to_owned());
+        let name = format!("attachment; filename=\"{id}.txt\"");
+        Ok(with_header(answer, CONTENT_DISPOSITION, &name))
+    }
+}

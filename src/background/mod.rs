@@ -1,0 +1,5 @@
+//! Duties beside the requests, each a `run_once` and a loop that waits for work, never for time alone.
+//!
+//! Not here: the reaper, which is the writer's own next deadline (`engine::core`).
+
+pub mod mover;

@@ -1,0 +1,234 @@
+//! Every route of the server, and the pure function from a request's method and path to one of them.
+//!
+//! ```text
+//! GET    /api/runtime/health
+//! GET    /api/runtime/config
+//! POST   /api/runtime/config
+//! POST   /api/runtime/test-connection
+//! GET    /api/runtime/workers
+//! POST   /api/runtime/workers
+//! GET    /api/runtime/workers/:id
+//! DELETE /api/runtime/workers/:id
+//! POST   /api/runtime/workers/:id/claim
+//! GET    /api/runtime/llm-tasks
+//! POST   /api/runtime/llm-tasks
+//! GET    /api/runtime/llm-tasks/:id
+//! GET    /api/runtime/llm-tasks/:id/result
+//! POST   /api/runtime/llm-tasks/:id/lease
+//! POST   /api/runtime/llm-tasks/:id/heartbeat
+//! POST   /api/runtime/llm-tasks/:id/complete
+//! POST   /api/runtime/llm-tasks/:id/requeue
+//! POST   /api/runtime/llm-tasks/:id/cancel
+//! GET    /api/runtime/leases
+//! GET    /api/runtime/runs
+//! GET    /api/runtime/artifacts
+//! GET    /api/runtime/artifacts/:id
+//! GET    /api/runtime/artifacts/:id/content
+//! GET    /api/runtime/audit
+//! GET    /api/runtime/stats
+//! GET    /api/runtime/events
+//! ```
+//!
+//! Each of them also behind `/l/<lease_id>`, which names the lease for clients that can only be given
+//! a base URL. Must stay true: paths match without regard to case, one trailing slash is tolerated, an
+//! id is one percent-decoded segment (`CONTRACT §1`); `docs/API.md` lists the same, a test compares.
+
+use super::form::decode_segment;
+use hyper::Method;
+
+/// What a route does, whatever its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Health,
+    Config,
+    SetConfig,
+    TestConnection,
+    Workers,
+    Register,
+    Worker,
+    RemoveWorker,
+    Claim,
+    Tasks,
+    Create,
+    Task,
+    TaskResult,
+    Lease,
+    Heartbeat,
+    Complete,
+    Requeue,
+    Cancel,
+    Leases,
+    Runs,
+    Artifacts,
+    Artifact,
+    ArtifactContent,
+    Audit,
+    Stats,
+    Events,
+}
+
+impl Endpoint {
+    /// Whether it may be called without a key (`CONTRACT §1`): these two and nothing else.
+    pub fn is_open(self) -> bool {
+        matches!(self, Endpoint::Health | Endpoint::TestConnection)
+    }
+}
+
+/// A path below `/api/runtime`, `:` for the segment that is an id, and what each method does there.
+type Row = (&'static [&'static str], &'static [(Method, Endpoint)]);
+
+const ROWS: &[Row] = &[
+    (&["health"], &[(Method::GET, Endpoint::Health)]),
+    (&["config"], &[(Method::GET, Endpoint::Config), (Method::POST, Endpoint::SetConfig)]),
+    (&["test-connection"], &[(Method::POST, Endpoint::TestConnection)]),
+    (&["workers"], &[(Method::GET, Endpoint::Workers), (Method::POST, Endpoint::Register)]),
+    (
+        &["workers", ":"],
+        &[(Method::GET, Endpoint::Worker), (Method::DELETE, Endpoint::RemoveWorker)],
+    ),
+    (&["workers", ":", "claim"], &[(Method::POST, Endpoint::Claim)]),
+    (&["llm-tasks"], &[(Method::GET, Endpoint::Tasks), (Method::POST, Endpoint::Create)]),
+    (&["llm-tasks", ":"], &[(Method::GET, Endpoint::Task)]),
+    (&["llm-tasks", ":", "result"], &[(Method::GET, Endpoint::TaskResult)]),
+    (&["llm-tasks", ":", "lease"], &[(Method::POST, Endpoint::Lease)]),
+    (&["llm-tasks", ":", "heartbeat"], &[(Method::POST, Endpoint::Heartbeat)]),
+    (&["llm-tasks", ":", "complete"], &[(Method::POST, Endpoint::Complete)]),
+    (&["llm-tasks", ":", "requeue"], &[(Method::POST, Endpoint::Requeue)]),
+    (&["llm-tasks", ":", "cancel"], &[(Method::POST, Endpoint::Cancel)]),
+    (&["leases"], &[(Method::GET, Endpoint::Leases)]),
+    (&["runs"], &[(Method::GET, Endpoint::Runs)]),
+    (&["artifacts"], &[(Method::GET, Endpoint::Artifacts)]),
+    (&["artifacts", ":"], &[(Method::GET, Endpoint::Artifact)]),
+    (&["artifacts", ":", "content"], &[(Method::GET, Endpoint::ArtifactContent)]),
+    (&["audit"], &[(Method::GET, Endpoint::Audit)]),
+    (&["stats"], &[(Method::GET, Endpoint::Stats)]),
+    (&["events"], &[(Method::GET, Endpoint::Events)]),
+];
+
+/// A request's way, once it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub endpoint: Endpoint,
+    /// The id in the path; empty where there is none.
+    pub id: String,
+    /// The lease that the base path names.
+    pub lease: Option<String>,
+}
+
+/// What a method and a path lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Routed {
+    To(Route),
+    /// `OPTIONS` of a known path, or a wrong method: what it allows, as the `Allow` header has it.
+    Options(String),
+    WrongMethod(String),
+    NotFound,
+    /// A percent escape in an id that cannot be decoded.
+    BadEscape,
+}
+
+/// Whether a path belongs to the API, known or not: it is authenticated and rate limited.
+pub fn is_api(path: &str) -> bool {
+    let first = path.split('/').nth(1).unwrap_or("");
+    first.eq_ignore_ascii_case("api") || first.eq_ignore_ascii_case("l")
+}
+
+/// Finds the route of a request; `path` as it was sent, without its query.
+pub fn route(method: &Method, path: &str) -> Routed {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let mut segments: Vec<&str> = path.split('/').skip(1).collect();
+    let mut lease = None;
+    if segments.len() > 2 && segments[0].eq_ignore_ascii_case("l") {
+        match decode_segment(segments[1]) {
+            Ok(id) => lease = Some(id),
+            Err(_) => return Routed::BadEscape,
+        }
+        segments.drain(..2);
+    }
+    let is = |place: usize, word: &str| {
+        segments.get(place).is_some_and(|segment| segment.eq_ignore_ascii_case(word))
+    };
+    if !(is(0, "api") && is(1, "runtime")) {
+        return Routed::NotFound;
+    }
+    let Some((_, methods)) = ROWS.iter().find(|(row, _)| matches(row, &segments[2..])) else {
+        return Routed::NotFound;
+    };
+    let as_get = if method == Method::HEAD { &Method::GET } else { method };
+    let Some((_, endpoint)) = methods.iter().find(|(known, _)| known == as_get) else {
+        let allow = allow(methods);
+        return if method == Method::OPTIONS {
+            Routed::Options(allow)
+        } else {
+            Routed::WrongMethod(allow)
+        };
+    };
+    match segments.get(3).map_or(Ok(String::new()), |id| decode_segment(id)) {
+        Ok(id) => Routed::To(Route { endpoint: *endpoint, id, lease }),
+        Err(_) => Routed::BadEscape,
+    }
+}
+
+fn matches(row: &[&str], segments: &[&str]) -> bool {
+    let fits = |(known, given): (&&str, &&str)| match *known {
+        ":" => !given.is_empty(),
+        word => word.eq_ignore_ascii_case(given),
+    };
+    row.len() == segments.len() && row.iter().zip(segments).all(fits)
+}
+
+fn allow(methods: &[(Method, Endpoint)]) -> String {
+    let mut names = Vec::new();
+    for (method, _) in methods {
+        names.push(method.as_str());
+        if method == Method::GET {
+            names.push("HEAD");
+        }
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(endpoint: Endpoint, id: &str, lease: Option<&str>) -> Routed {
+        Routed::To(Route { endpoint, id: id.into(), lease: lease.map(Into::into) })
+    }
+
+    #[test]
+    fn a_path_matches_without_regard_to_case_and_with_one_trailing_slash() {
+        for path in ["/api/runtime/stats", "/API/Runtime/STATS", "/api/runtime/stats/"] {
+            assert_eq!(route(&Method::GET, path), to(Endpoint::Stats, "", None), "{path}");
+        }
+        for path in ["/api/runtime/stats//", "//api/runtime/stats", "/api/runtime", "/", "", "*"] {
+            assert_eq!(route(&Method::GET, path), Routed::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_one_decoded_segment() {
+        let found = route(&Method::GET, "/api/runtime/workers/a%2Fb%20%D1%86");
+        assert_eq!(found, to(Endpoint::Worker, "a/b ц", None));
+        assert_eq!(route(&Method::GET, "/api/runtime/workers/a%2"), Routed::BadEscape);
+        assert_eq!(route(&Method::GET, "/api/runtime/workers/%FF"), Routed::BadEscape);
+        assert_eq!(route(&Method::GET, "/api/runtime/workers/a/b"), Routed::NotFound);
+    }
+
+    #[test]
+    fn the_base_path_of_a_lease_names_it_on_every_route() {
+        let found = route(&Method::POST, "/l/abc/api/runtime/llm-tasks/t/heartbeat");
+        assert_eq!(found, to(Endpoint::Heartbeat, "t", Some("abc")));
+        assert_eq!(route(&Method::GET, "/l/abc/other"), Routed::NotFound);
+        assert_eq!(route(&Method::GET, "/l/abc/l/abc/api/runtime/stats"), Routed::NotFound);
+    }
+
+    #[test]
+    fn a_known_path_says_what_it_allows() {
+        let allow = |method| route(&method, "/api/runtime/config");
+        assert_eq!(allow(Method::PUT), Routed::WrongMethod("GET, HEAD, POST".into()));
+        assert_eq!(allow(Method::OPTIONS), Routed::Options("GET, HEAD, POST".into()));
+        let found = route(&Method::HEAD, "/api/runtime/health");
+        assert_eq!(found, to(Endpoint::Health, "", None));
+    }
+}
