@@ -26,7 +26,7 @@ pub use base_url::{BaseUrl, UrlFault, parse_base_url};
 pub use error::ConfigError;
 pub use network::Network;
 pub use secret::Secret;
-pub use sources::{DEFAULT_ENV_FILE, ReadFile};
+pub use sources::{DEFAULT_ENV_FILE, ReadFile, environment_for_children};
 pub use worker::WorkerConfig;
 
 use crate::cli::ServeFlags;

@@ -12,5 +12,7 @@ pub const USAGE: u8 = 64;
 pub const CONFIG: u8 = 64;
 /// The address is taken, or may not be listened on.
 pub const PORT_IN_USE: u8 = 69;
+/// A fault of the program itself; the log says which.
+pub const INTERNAL: u8 = 70;
 /// The data directory or its files cannot be used.
 pub const STORE: u8 = 74;

@@ -7,15 +7,16 @@ pub mod cli; // the command line, and what --help says
 pub mod config; // every setting, checked once before anything starts
 pub mod exit; // what the exit code tells a supervisor
 pub mod logging; // one line an event; a full log disk stops nothing
-pub mod http; // the edge: who calls, how often, what a body is, which route it means
+pub mod run; // a server from its configuration to its stop
 pub mod server; // the sockets: accepting, limits, a stop that loses nobody
+pub mod http; // the edge: who calls, how often, what a body is, which route it means
 pub mod wire; // JSON in and out, as the contract shows it
 pub mod api; // route → command or query → answer; handlers of three lines
 pub mod membridge; // the connection to the Membridge control plane
-pub mod background; // duties beside the requests: the mover to the archive
 pub mod engine; // one writer: commands, group commit, answers; reads beside it
 pub mod domain; // the rules, pure: which change follows which command
 pub mod store; // the only one that knows redb: a hot file, an archive, commits and snapshots
+pub mod background; // duties beside the requests: the mover to the archive
 pub mod clock; // time as a value: monotonic decides, wall is for people
-pub mod worker; // the process on a fleet machine: claims tasks, runs Claude CLI on them
-pub mod client; // a small blocking HTTP client for our own API
+pub mod worker; // on a fleet machine: claims tasks and runs Claude CLI on them
+pub mod client; // blocking HTTP to our own API, for the worker

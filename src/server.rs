@@ -49,7 +49,9 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, mut stopping: watch::Re
                 }
                 Err(_) => {
                     if !std::mem::replace(&mut complained, true) {
-                        log::warn!("connections limit={CONNECTIONS_MAX} reached, newcomers get 503");
+                        log::warn!(
+                            "connections limit={CONNECTIONS_MAX} reached, newcomers get 503"
+                        );
                     }
                     tokio::spawn(turn_away(stream));
                 }
@@ -89,7 +91,7 @@ async fn converse(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stopping.wait_for(|stopping| *stopping) => {
+        () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -112,6 +114,11 @@ mod tests {
     fn the_answer_to_one_connection_too_many_has_the_length_that_it_names() {
         let text = str::from_utf8(FULL).expect("ASCII");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.contains(&format!("content-length: {}\r\n", body.len())) || head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len()))
+                || head.ends_with(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
     }
 }

@@ -25,10 +25,9 @@ pub struct Moved {
 /// Copies one round to the archive and lets the hot file go of it.
 pub async fn run_once(engine: &Engine) -> Result<Moved, EngineError> {
     let copied = engine.read(|query| query.copy_finished(TASKS_AT_ONCE, JOURNAL_AT_ONCE)).await?;
-    let (tasks, journal) = copied;
-    let moved = Moved { tasks: tasks.len(), journal: journal.map_or(0, |(_, records)| records) };
+    let moved = Moved { tasks: copied.tasks.len(), journal: copied.journal_records };
     if moved.tasks > 0 || moved.journal > 0 {
-        engine.archived(tasks, journal).await?;
+        engine.archived(copied).await?;
     }
     Ok(moved)
 }

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -198,6 +199,12 @@ pub fn process_environment() -> Result<BTreeMap<String, String>, ConfigError> {
         env.insert(name.to_owned(), value);
     }
     Ok(env)
+}
+
+/// The whole environment, for `worker::child_environment` to pick from.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn environment_for_children() -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
 }
 
 /// The env file's path and text: the one asked for, which must be there, or the default one, which

@@ -50,22 +50,20 @@ pub fn pick_worker<'a>(
     task: &Task,
     candidates: impl Iterator<Item = Candidate<'a>>,
 ) -> Result<&'a WorkerId, NoWorker> {
-    let mut best: Option<(Candidate<'a>, (bool, u32, Reverse<&WorkerId>))> = None;
+    let mut best: Option<(bool, u32, Reverse<&'a WorkerId>)> = None;
     let mut nearest = NoWorker::NoneRegistered;
     for candidate in candidates {
         match gate(&candidate, &task.labels) {
             Ok(()) => {
                 let free = candidate.worker.capabilities.max_concurrency - candidate.active_leases;
                 let rank = (candidate.sticky, free, Reverse(&candidate.worker.id));
-                if best.as_ref().is_none_or(|(_, held)| rank > *held) {
-                    best = Some((candidate, rank));
-                }
+                best = best.max(Some(rank));
             }
             Err(reason) if nearness(reason) > nearness(nearest) => nearest = reason,
             Err(_) => {}
         }
     }
-    best.map(|(candidate, _)| &candidate.worker.id).ok_or(nearest)
+    best.map(|(_, _, Reverse(id))| id).ok_or(nearest)
 }
 
 fn nearness(reason: NoWorker) -> u8 {

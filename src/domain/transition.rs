@@ -56,6 +56,7 @@ pub struct Completed {
 }
 
 /// What a complete does.
+#[allow(clippy::large_enum_variant, reason = "made and taken apart at once")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Completion {
     First(Change, Box<Outcome>),
@@ -66,6 +67,7 @@ pub enum Completion {
 }
 
 /// What a heartbeat does.
+#[allow(clippy::large_enum_variant, reason = "made and taken apart at once")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heartbeat {
     /// `leased` becomes `running`: a change, stored.

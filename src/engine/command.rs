@@ -8,7 +8,7 @@ use crate::domain::{
     self, EventKind, LeaseClaim, LeaseId, LeaseStatus, NewTask, Outcome, Registration, Task,
     TaskId, TaskSpec, Worker, WorkerId, WorkerStatus,
 };
-use crate::store::Settings;
+use crate::store::{Copied, Settings};
 use tokio::sync::oneshot;
 
 /// The way back to a caller.
@@ -91,11 +91,9 @@ pub enum Command {
         change: ConfigChange,
         reply: Reply<()>,
     },
-    /// These records stand in the archive, as do so many journal records up to this key; they may
-    /// leave the hot file.
+    /// This stands in the archive and may leave the hot file.
     Archived {
-        tasks: Vec<Task>,
-        journal: Option<(u64, usize)>,
+        copied: Copied,
         reply: Reply<()>,
     },
     /// Every waiting claim is answered now, and later ones do not wait.

@@ -21,7 +21,7 @@ use crate::domain::{
     LeaseId, NewTask, NoWorker, Refusal, Registration, ResultId, Task, TaskId, TaskStatus,
     WorkerId, WorkerStatus, context_key,
 };
-use crate::store::{AuditEntry, Counters, JournalRecord, Store, StoreError, StoredWorker};
+use crate::store::{AuditEntry, Copied, Counters, JournalRecord, Store, StoreError, StoredWorker};
 use std::sync::Arc;
 
 /// The most tasks that may be queued, leased or running.
@@ -225,8 +225,8 @@ impl Core {
                 self.configure(batch, change);
                 batch.answer(reply, Ok(()));
             }
-            Command::Archived { tasks, journal, reply } => {
-                let result = self.archived(batch, tasks, journal);
+            Command::Archived { copied, reply } => {
+                let result = self.archived(batch, copied);
                 batch.answer(reply, result);
             }
             Command::Release => self.release(batch),
@@ -484,22 +484,15 @@ impl Core {
     }
 
     /// Lets go of what stands in the archive, unless it has changed since it was copied.
-    fn archived(
-        &mut self,
-        batch: &mut Batch<'_>,
-        tasks: Vec<Task>,
-        journal: Option<(u64, usize)>,
-    ) -> Result<(), EngineError> {
-        for task in tasks {
+    fn archived(&mut self, batch: &mut Batch<'_>, copied: Copied) -> Result<(), EngineError> {
+        for task in copied.tasks {
             if batch.untouched(task.seq())?.as_ref() == Some(&task) {
                 batch.changes.archived.push(task.seq());
                 batch.left.push(task);
             }
         }
-        if let Some((last, records)) = journal {
-            batch.changes.archived_journal = Some(last);
-            self.journal_records = self.journal_records.saturating_sub(records);
-        }
+        batch.changes.archived_journal = copied.journal_last;
+        self.journal_records = self.journal_records.saturating_sub(copied.journal_records);
         Ok(())
     }
 

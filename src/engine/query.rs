@@ -10,7 +10,7 @@ use super::{EngineError, LeaseView, TaskView, WorkerView};
 use crate::domain::{
     ArtifactId, LeaseStatus, Outcome, Refusal, Task, TaskId, TaskSpec, TaskStatus, WorkerId,
 };
-use crate::store::{Archive, AuditEntry, Hot, Settings, Store};
+use crate::store::{Archive, AuditEntry, Copied, Hot, Settings, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -370,11 +370,7 @@ impl Query {
 
     /// Copies the oldest finished tasks and journal records to the archive; what was copied may then
     /// leave the hot file (`Engine::archived`).
-    pub fn copy_finished(
-        &self,
-        tasks: usize,
-        journal: usize,
-    ) -> Result<(Vec<Task>, Option<(u64, usize)>), EngineError> {
+    pub fn copy_finished(&self, tasks: usize, journal: usize) -> Result<Copied, EngineError> {
         let seqs = self.visible.index().finished(tasks);
         Ok(self.store.archive_finished(&seqs, journal)?)
     }

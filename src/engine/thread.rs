@@ -11,8 +11,8 @@ use super::{
     LeaseView, NewLease, Reply, TaskView, WorkerView,
 };
 use crate::clock::Clock;
-use crate::domain::{self, LeaseClaim, NewTask, Registration, Task, TaskId, WorkerId};
-use crate::store::{Store, StoreError};
+use crate::domain::{self, LeaseClaim, NewTask, Registration, TaskId, WorkerId};
+use crate::store::{Copied, Store, StoreError};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -192,12 +192,8 @@ impl Engine {
     }
 
     /// Lets the hot file go of what stands in the archive.
-    pub async fn archived(
-        &self,
-        tasks: Vec<Task>,
-        journal: Option<(u64, usize)>,
-    ) -> Result<(), EngineError> {
-        self.ask(|reply| Command::Archived { tasks, journal, reply }).await
+    pub async fn archived(&self, copied: Copied) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Archived { copied, reply }).await
     }
 
     /// Answers every waiting claim now; later ones do not wait.

@@ -11,6 +11,16 @@ use super::{AuditEntry, Store, StoreError};
 use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 
+/// What one round copied into the archive, for the removal that must follow.
+#[derive(Clone, Debug, Default)]
+pub struct Copied {
+    /// The records as they were copied.
+    pub tasks: Vec<Task>,
+    pub journal_records: usize,
+    /// The last journal key that was copied.
+    pub journal_last: Option<u64>,
+}
+
 /// What the archive holds, for the start's line and the operator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ArchiveTotals {
@@ -20,13 +30,12 @@ pub struct ArchiveTotals {
 
 impl Store {
     /// Copies these tasks, where they are finished, and at most `journal_limit` old journal records
-    /// into the archive in one durable commit. Returns the copied records, for the removal that
-    /// must follow, and the last journal key that was copied with the number of records.
+    /// into the archive in one durable commit.
     pub fn archive_finished(
         &self,
         seqs: &[u64],
         journal_limit: usize,
-    ) -> Result<(Vec<Task>, Option<(u64, usize)>), StoreError> {
+    ) -> Result<Copied, StoreError> {
         let hot = self.hot()?;
         let journal = hot.old_journal(journal_limit)?;
         let mut copied = Vec::with_capacity(seqs.len());
@@ -70,7 +79,11 @@ impl Store {
             }
         }
         txn.commit()?;
-        Ok((copied, journal.last().map(|(key, _)| (*key, journal.len()))))
+        Ok(Copied {
+            tasks: copied,
+            journal_records: journal.len(),
+            journal_last: journal.last().map(|(key, _)| *key),
+        })
     }
 
     /// A consistent view of the archive; taken after the hot one, or a task that moves meanwhile

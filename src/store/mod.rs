@@ -12,7 +12,7 @@ mod hot;
 mod open;
 mod schema;
 
-pub use archive::{Archive, ArchiveTotals};
+pub use archive::{Archive, ArchiveTotals, Copied};
 pub use error::StoreError;
 pub use hot::{Hot, HotChanges};
 pub use open::{Opened, Store};

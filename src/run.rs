@@ -1,0 +1,324 @@
+//! A server, a check or a worker, from its configuration to its stop.
+//!
+//! Must stay true: nothing is answered before the store is open; a stop finishes what runs, then
+//! commits, then closes the files; each failure is one line with the way out and its own exit code.
+//! Not here: what each part does.
+
+use crate::api::App;
+use crate::background::mover;
+use crate::cli::{ServeFlags, WorkerFlags};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, BaseUrl, Config, Secret, parse_base_url};
+use crate::engine::{self, Engine, EngineThread};
+use crate::membridge::Membridge;
+use crate::store::{Opened, Settings, Store, StoreError};
+use crate::worker::{self, Stop};
+use crate::{exit, logging, server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Time for reads that are still under way when everything else has ended.
+const READS_GRACE: Duration = Duration::from_secs(2);
+
+/// One line for the person who starts us; a stderr that cannot be written stops nothing.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "bloom-runtime: {line}");
+}
+
+/// `bloom-runtime serve`: runs until SIGTERM or SIGINT. Returns the exit code.
+pub fn serve(flags: &ServeFlags) -> u8 {
+    match try_serve(flags) {
+        Ok(()) => exit::OK,
+        Err(Failure { line, code }) => {
+            say(line);
+            code
+        }
+    }
+}
+
+/// `bloom-runtime check`: says what `serve` would do with this configuration.
+pub fn check(flags: &ServeFlags) -> u8 {
+    match Config::from_process(flags) {
+        Ok(config) => {
+            let mut out = io::stdout();
+            let lines = description(&config).into_iter().chain(config.notes());
+            for line in lines.chain(["configuration is usable".to_owned()]) {
+                // A reader that is gone has read enough.
+                let _ = writeln!(out, "{line}");
+            }
+            exit::OK
+        }
+        Err(error) => {
+            say(error);
+            exit::CONFIG
+        }
+    }
+}
+
+/// `bloom-runtime worker`: runs until SIGTERM or SIGINT.
+pub fn work(flags: &WorkerFlags) -> u8 {
+    let config = match config::WorkerConfig::from_process(flags) {
+        Ok(config) => config,
+        Err(error) => {
+            say(error);
+            return exit::CONFIG;
+        }
+    };
+    logging::start(config.log_level);
+    let stop = Arc::new(Stop::new());
+    let asked = stop.clone();
+    let watching = runtime().map(|runtime| {
+        std::thread::spawn(move || {
+            runtime.block_on(asked_to_stop());
+            asked.set();
+        })
+    });
+    if let Err(failure) = watching {
+        say(failure.line);
+        return failure.code;
+    }
+    let worker = worker::WorkerConfig {
+        server: config.server.as_str().to_owned(),
+        api_key: config.runtime_api_key.as_ref().map(|key| key.expose().to_owned()),
+        name: config.name,
+        max_concurrency: config.max_concurrency,
+        claude: config.claude,
+        labels: config.labels,
+        environment: worker::child_environment(config::environment_for_children()),
+    };
+    match worker::run(worker, Arc::new(SystemClock::new()), stop) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            say(error);
+            exit::CONFIG
+        }
+    }
+}
+
+/// Why the server ended before it was asked to.
+struct Failure {
+    line: String,
+    code: u8,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure { line: error.to_string(), code: exit::STORE }
+    }
+}
+
+fn internal(line: String) -> Failure {
+    Failure { line, code: exit::INTERNAL }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // One thread: as fast as two for small requests, for a sixth less CPU (DESIGN §5).
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .map_err(|error| internal(format!("cannot start: {error}")))
+}
+
+fn try_serve(flags: &ServeFlags) -> Result<(), Failure> {
+    let config = Config::from_process(flags)
+        .map_err(|error| Failure { line: error.to_string(), code: exit::CONFIG })?;
+    logging::start(config.log_level);
+    raise_open_files();
+    // The port first: when it is taken, no file is touched. Who connects now waits for the store.
+    let listener = listen(config.listen_address())?;
+    let (store, opened) = Store::open(&config.data_dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (engine, mut writer) =
+        engine::start(Arc::new(store), clock.clone(), engine::system_random())?;
+    let runtime = runtime()?;
+    let running = run(flags, &config, &opened, &engine, clock, listener, &mut writer);
+    let result = runtime.block_on(running);
+    runtime.shutdown_timeout(READS_GRACE);
+    engine.stop();
+    drop(engine);
+    writer.join();
+    if result.is_ok() {
+        say("stopped, everything is on disk");
+    }
+    result
+}
+
+/// Listens and serves until a signal or the writer's failure.
+async fn run(
+    flags: &ServeFlags,
+    config: &Config,
+    opened: &Opened,
+    engine: &Engine,
+    clock: Arc<dyn Clock>,
+    listener: std::net::TcpListener,
+    writer: &mut EngineThread,
+) -> Result<(), Failure> {
+    let listening = TcpListener::from_std(listener).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    let (listener, address) =
+        listening.map_err(|error| internal(format!("the listening socket failed: {error}")))?;
+    let settings = engine.query().settings().map_err(|error| internal(error.to_string()))?;
+    let membridge = Arc::new(membridge(config, settings, clock.clone()));
+    let (tell_stop, stopping) = watch::channel(false);
+    let random = engine::system_random()() as u64;
+    let app = App::new(config, engine.clone(), membridge, clock.clone(), random, stopping.clone());
+
+    for line in description(config).into_iter().skip(1).chain(config.notes()) {
+        say(line);
+    }
+    say(contents(engine, opened));
+    say(format!("listening on http://{address}"));
+    let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock));
+
+    let serving = tokio::spawn(server::serve(listener, Arc::new(app), stopping.clone()));
+    let moving = tokio::spawn(mover::run(engine.clone(), stopping));
+    let failed = tokio::select! {
+        () = asked_to_stop() => None,
+        failed = &mut writer.failed => Some(failed),
+    };
+    say("stopping: no new connections, what runs gets 10 s");
+    tell_stop.send_replace(true);
+    engine.release_waiting();
+    if let Some((stop, _)) = &local_worker {
+        stop.set();
+    }
+    // Both end by themselves once they are told; a panic in them is in the log.
+    let _ = tokio::join!(serving, moving);
+    if let Some((_, thread)) = local_worker {
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+    match failed {
+        None => Ok(()),
+        Some(Ok(error)) => Err(error.into()),
+        Some(Err(_)) => Err(internal("the writer ended unexpectedly; the log says why".into())),
+    }
+}
+
+async fn asked_to_stop() {
+    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = streams else {
+        log::error!("signals cannot be heard; only SIGKILL will stop this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
+    let listening = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listening.map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Failure {
+            line: format!(
+                "port {} is in use on {}; stop what uses it, or choose another with --port or PORT",
+                address.port(),
+                address.ip()
+            ),
+            code: exit::PORT_IN_USE,
+        },
+        _ => Failure {
+            line: format!(
+                "cannot listen on {address}: {error}; choose another with --host and --port"
+            ),
+            code: exit::CONFIG,
+        },
+    }
+}
+
+/// Saved settings win over the environment's.
+fn membridge(config: &Config, saved: Settings, clock: Arc<dyn Clock>) -> Membridge {
+    let saved_url = saved.membridge_server_url.and_then(|url| parse_base_url(&url).ok());
+    if saved_url.is_some() {
+        say("Membridge: saved settings are used, they win over MEMBRIDGE_SERVER_URL and its key");
+    }
+    let url: BaseUrl = saved_url.unwrap_or_else(|| config.membridge_server_url.clone());
+    let saved_key = saved.membridge_admin_key.map(Secret::new);
+    Membridge::new(url, saved_key.or_else(|| config.membridge_admin_key.clone()), clock)
+}
+
+/// What the server does, from its configuration alone; the address first.
+fn description(config: &Config) -> Vec<String> {
+    let authentication = match config.runtime_api_key {
+        Some(_) => "authentication: on, X-Runtime-API-Key is required",
+        None => "authentication: off",
+    };
+    vec![
+        format!("address: http://{}", config.listen_address()),
+        format!("version {}", env!("CARGO_PKG_VERSION")),
+        format!("data directory: {}", config.data_dir.display()),
+        authentication.to_owned(),
+    ]
+}
+
+fn contents(engine: &Engine, opened: &Opened) -> String {
+    let stats = engine.query().stats();
+    let [queued, leased, running, finished @ ..] = stats.tasks_by_status;
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    format!(
+        "store: {} live and {} archive; tasks: {queued} queued, {} in work, {} finished; workers: {}",
+        mib(opened.hot_bytes),
+        mib(opened.archive_bytes),
+        leased + running,
+        finished.iter().sum::<u64>(),
+        stats.workers_total
+    )
+}
+
+fn start_worker(
+    flags: &ServeFlags,
+    config: &Config,
+    address: SocketAddr,
+    clock: Arc<dyn Clock>,
+) -> (Arc<Stop>, JoinHandle<()>) {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let worker = worker::WorkerConfig {
+        server: format!("http://{}", SocketAddr::new(host, address.port())),
+        api_key: config.runtime_api_key.as_ref().map(|key| key.expose().to_owned()),
+        name: flags.worker_name.clone().unwrap_or_else(|| "local".into()),
+        max_concurrency: flags.max_concurrency.unwrap_or(1),
+        claude: flags.claude.clone().unwrap_or_else(|| PathBuf::from("claude")),
+        labels: Vec::new(),
+        environment: worker::child_environment(config::environment_for_children()),
+    };
+    let stop = Arc::new(Stop::new());
+    let asked = stop.clone();
+    let thread = std::thread::spawn(move || {
+        if let Err(error) = worker::run(worker, clock, asked) {
+            say(format!("the worker cannot run: {error}"));
+        }
+    });
+    (stop, thread)
+}
+
+/// Every connection costs a file descriptor, and the usual soft limit is 1,024.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if setrlimit(Resource::Nofile, raised).is_err() {
+        log::warn!("the limit of open files stays at {:?}", limit.current);
+    }
+}
