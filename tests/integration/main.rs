@@ -1,0 +1,22 @@
+//! Tests of the real program over its real door: each starts the binary on port 0 and speaks HTTP.
+//!
+//! What must stay true: a test waits for an event or an answer, never for time to pass by luck; a
+//! name is a sentence; every server dies with its test. Not here: rules (table-tested in
+//! `src/domain`) and power loss (simulated behind redb's `StorageBackend`).
+#![allow(clippy::disallowed_methods, reason = "tests own real time and real processes")]
+
+mod concurrency;
+mod contract;
+mod crash;
+mod events;
+mod fencing;
+mod harness;
+mod http;
+mod main_job;
+#[path = "../standin/messages.rs"]
+mod messages;
+mod operations;
+mod recorded;
+mod steps;
+mod tidy;
+mod waiting;
