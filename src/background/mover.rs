@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Tasks and journal records of one round: some tens of milliseconds of work.
-const TASKS_AT_ONCE: usize = 1_000;
-const JOURNAL_AT_ONCE: usize = 2_000;
+/// Tasks, and changes told in the journal, of one round: some tens of milliseconds of work.
+const TASKS_AT_ONCE: usize = 500;
+const CHANGES_AT_ONCE: usize = 2_000;
 /// How long what has finished stays in the hot file, unless there is much of it.
 const REST: Duration = Duration::from_secs(30);
 
@@ -24,7 +24,7 @@ pub struct Moved {
 
 /// Copies one round to the archive and lets the hot file go of it.
 pub async fn run_once(engine: &Engine) -> Result<Moved, EngineError> {
-    let copied = engine.read(|query| query.copy_finished(TASKS_AT_ONCE, JOURNAL_AT_ONCE)).await?;
+    let copied = engine.read(|query| query.copy_finished(TASKS_AT_ONCE, CHANGES_AT_ONCE)).await?;
     let moved = Moved { tasks: copied.tasks.len(), journal: copied.journal_records };
     if moved.tasks > 0 || moved.journal > 0 {
         engine.archived(copied).await?;

@@ -29,15 +29,15 @@ pub struct ArchiveTotals {
 }
 
 impl Store {
-    /// Copies these tasks, where they are finished, and at most `journal_limit` old journal records
+    /// Copies these tasks, where they are finished, and old journal records of `journal_changes`
     /// into the archive in one durable commit.
     pub fn archive_finished(
         &self,
         seqs: &[u64],
-        journal_limit: usize,
+        journal_changes: usize,
     ) -> Result<Copied, StoreError> {
         let hot = self.hot()?;
-        let journal = hot.old_journal(journal_limit)?;
+        let journal = hot.old_journal(journal_changes)?;
         let mut copied = Vec::with_capacity(seqs.len());
         let mut txn = self.archive.begin_write()?;
         txn.set_quick_repair(true);

@@ -196,23 +196,27 @@ impl Hot {
         Ok((entries, true))
     }
 
-    /// Journal records but the newest, oldest first, at most `limit`, with their keys.
+    /// Journal records but the newest, oldest first, with their keys, until they hold `changes`.
     pub(super) fn old_journal(
         &self,
-        limit: usize,
+        changes: usize,
     ) -> Result<Vec<(u64, JournalRecord)>, StoreError> {
         let journal = self.txn.open_table(JOURNAL)?;
         let Some(newest) = journal.last()?.map(|(key, _)| key.value()) else {
             return Ok(Vec::new());
         };
-        journal
-            .range(..newest)?
-            .take(limit)
-            .map(|entry| {
-                let (key, bytes) = entry?;
-                Ok((key.value(), serde_json::from_slice(bytes.value())?))
-            })
-            .collect()
+        let mut records = Vec::new();
+        let mut held = 0;
+        for entry in journal.range(..newest)? {
+            let (key, bytes) = entry?;
+            let record: JournalRecord = serde_json::from_slice(bytes.value())?;
+            held += record.changes.len();
+            records.push((key.value(), record));
+            if held >= changes {
+                break;
+            }
+        }
+        Ok(records)
     }
 
     pub fn journal_len(&self) -> Result<u64, StoreError> {
