@@ -16,6 +16,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// Whether nothing has failed yet; who logs trouble logs its first time only.
+    pub fn is_fresh(&self) -> bool {
+        self.failures == 0
+    }
+
     /// The next wait; what the server `asked` for in `Retry-After` is never undercut.
     pub fn next(&mut self, asked: Option<Duration>) -> Duration {
         let chance = RandomState::new().hash_one(self.failures);

@@ -3,16 +3,15 @@
 //! What must stay true: no path out of here leaves a process behind. The child leads a process
 //! group of its own; it is killed as a whole while its leader is not yet reaped, so the group's id
 //! cannot be another's by then. What left the group (Claude starts tools in sessions of their own)
-//! is found by a mark in its environment. Pipes are served by threads of their own and bounded.
+//! is found by a mark ([`super::leftovers`]). Pipes are served by threads of their own and bounded.
 //! Not here: what the output means, and what becomes of the task.
 
 use super::claude::Exit;
+use super::leftovers::{MARK, end_run, new_mark, scratch_base};
 use super::watch::{Ending, NEVER, Watch};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -31,8 +30,6 @@ const STDERR_LIMIT_BYTES: usize = 64 * 1024;
 const GRACE_MS: u64 = 5_000;
 /// How long the pipes may stay open once every process we know of is dead.
 const PIPES_LIMIT: Duration = Duration::from_secs(2);
-/// The variable by which a run's processes are recognised wherever they went.
-const MARK: &str = "BLOOM_RUN";
 
 /// What to run.
 pub struct Order<'a> {
@@ -118,7 +115,7 @@ impl Group {
     fn kill(&mut self, watch: &Watch) -> io::Result<ExitStatus> {
         self.signal(Signal::KILL);
         watch.wait_for_exit(NEVER);
-        kill_marked(&self.mark);
+        end_run(&self.mark);
         let status = self.child.wait()?;
         self.reaped = Some(status);
         Ok(status)
@@ -129,46 +126,11 @@ impl Drop for Group {
     fn drop(&mut self) {
         if self.reaped.is_none() {
             self.signal(Signal::KILL);
-            kill_marked(&self.mark);
+            end_run(&self.mark);
             let _ = self.child.wait();
         }
     }
 }
-
-/// Kills every process whose environment carries the mark, wherever it hid, until a round finds no
-/// new one. A process that cleared its environment *and* left the group is out of reach.
-#[cfg(target_os = "linux")]
-fn kill_marked(mark: &str) {
-    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
-    let entry = format!("{MARK}={mark}");
-    let carries_mark = |pid: i32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes())
-    };
-    let mut killed = HashSet::new();
-    loop {
-        let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let found: Vec<i32> =
-            pids.filter(|pid| !killed.contains(pid) && carries_mark(*pid)).collect();
-        if found.is_empty() {
-            return;
-        }
-        for pid in found {
-            killed.insert(pid);
-            // Opened first and looked at again: the id may have changed hands meanwhile.
-            let Some(handle) = Pid::from_raw(pid) else { continue };
-            if let Ok(handle) = pidfd_open(handle, PidfdFlags::empty())
-                && carries_mark(pid)
-            {
-                let _ = pidfd_send_signal(&handle, Signal::KILL);
-            }
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn kill_marked(_mark: &str) {}
 
 /// The three pipes, each with its thread.
 struct Pipes {
@@ -244,11 +206,9 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// Under the child's own TMPDIR, or `/tmp`. The name is random: it is the run's mark as well.
+    /// Its random name is the run's mark as well.
     fn create(environment: &[(OsString, OsString)]) -> io::Result<Scratch> {
-        let tmpdir = environment.iter().find(|(name, _)| name == "TMPDIR");
-        let base = tmpdir.map_or(Path::new("/tmp"), |(_, value)| Path::new(value));
-        let name = format!("bloom-run-{:016x}", RandomState::new().hash_one(std::process::id()));
+        let (base, name) = (scratch_base(environment), new_mark());
         let path = base.join(&name);
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|fault| {

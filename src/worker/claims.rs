@@ -22,6 +22,7 @@ use std::time::Duration;
 const CLAIM_WAIT_SECONDS: u64 = 25;
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(CLAIM_WAIT_SECONDS + 10);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+const SIGN_OFF_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT_MS: u64 = 30_000;
 const PROBE_AGAIN: Duration = Duration::from_secs(30);
 /// Between tries of what a person has to mend first: a wrong key, a wrong address.
@@ -34,37 +35,45 @@ const TOO_QUICK: Duration = Duration::from_secs(1);
 pub fn claim_until_stopped(worker: &Arc<Worker>) {
     let _ends_with_us = StopOnDrop(worker.stop.clone());
     let mut trouble = Trouble::default();
-    let mut registered = false;
     while worker.wait_for_room() && !worker.stop.is_set() {
-        if !worker.claude_found.load(Ordering::Relaxed) {
-            match probe(worker) {
-                Ok(version) => log::info!("Claude CLI found version={version:?}"),
-                Err(fault) => {
-                    trouble.say(fault);
-                    worker.stop.wait_for(PROBE_AGAIN);
-                    continue;
-                }
+        let pause = match next_step(worker, &mut trouble) {
+            Ok(pause) => pause,
+            Err(_) if worker.stop.is_set() => return,
+            Err(Held { reason, pause }) => {
+                trouble.say(reason);
+                pause
             }
-            worker.claude_found.store(true, Ordering::Relaxed);
-        }
-        let outcome = match registered {
-            true => claim(worker).map(|waited| trouble.over(waited)),
-            false => register(worker).map(|()| Duration::ZERO),
         };
-        let fault = match outcome {
-            Ok(pause) => {
-                registered = true;
-                worker.stop.wait_for(pause);
-                continue;
-            }
-            Err(fault) => fault,
-        };
-        // 404: the server does not know us (any more).
-        registered &= !matches!(fault, CallError::Refused { status: 404, .. });
-        let wait = trouble.backoff.next(fault.retry_after());
-        trouble.say(fault.to_string());
-        worker.stop.wait_for(if needs_a_person(&fault) { wait.max(FOR_A_PERSON) } else { wait });
+        worker.stop.wait_for(pause);
     }
+}
+
+/// Why nothing could be claimed, and how long to leave it at that.
+struct Held {
+    reason: String,
+    pause: Duration,
+}
+
+/// Finds Claude, or registers, or claims: whatever is due. The answer is the pause before the next.
+fn next_step(worker: &Arc<Worker>, trouble: &mut Trouble) -> Result<Duration, Held> {
+    if !worker.claude_found.load(Ordering::Relaxed) {
+        let version = probe(worker).map_err(|reason| Held { reason, pause: PROBE_AGAIN })?;
+        log::info!("Claude CLI found version={version:?}");
+        worker.claude_found.store(true, Ordering::Relaxed);
+        return Ok(Duration::ZERO);
+    }
+    let outcome = match worker.registered.load(Ordering::Relaxed) {
+        true => claim(worker).map(|waited| trouble.over(waited)),
+        false => register(worker).map(|()| Duration::ZERO),
+    };
+    outcome.map_err(|fault| {
+        if matches!(fault, CallError::Refused { status: 404, .. }) {
+            worker.registered.store(false, Ordering::Relaxed);
+        }
+        let wait = trouble.backoff.next(fault.retry_after());
+        let pause = if needs_a_person(&fault) { wait.max(FOR_A_PERSON) } else { wait };
+        Held { reason: fault.to_string(), pause }
+    })
 }
 
 /// Sets the flag when its thread ends, even by a panic.
@@ -155,12 +164,24 @@ fn register(worker: &Worker) -> Result<(), CallError> {
         "install_method": "binary",
     });
     worker.client.post("/api/runtime/workers", &body, REGISTER_TIMEOUT)?;
+    worker.registered.store(true, Ordering::Relaxed);
     let (name, server) = (&config.name, worker.client.base());
     log::info!(
         "registered worker={name:?} server={server} max_concurrency={}",
         config.max_concurrency
     );
     Ok(())
+}
+
+/// Tells the server that we are going, so that it gives us nothing more in the minute that it would
+/// take to notice. One try: a server that is away notices by itself.
+pub fn sign_off(worker: &Worker) {
+    if worker.registered.load(Ordering::Relaxed) {
+        let body = json!({ "name": worker.config.name, "status": "offline" });
+        if let Err(fault) = worker.client.post("/api/runtime/workers", &body, SIGN_OFF_TIMEOUT) {
+            log::debug!("not signed off: {fault}");
+        }
+    }
 }
 
 /// `linux x86_64 (Alpine Linux v3.22)`.

@@ -40,7 +40,9 @@ pub fn confirm(client: &Client, granted: &Granted, watch: &Watch) -> bool {
             Heartbeat::Taken => return true,
             Heartbeat::LeaseGone => return false,
             Heartbeat::Missed(fault) => {
-                log::warn!("{granted} heartbeat missed: {fault}");
+                if backoff.is_fresh() {
+                    log::warn!("{granted} heartbeat missed, trying again: {fault}");
+                }
                 let stopped = watch.pause_or_stop(backoff.next(fault.retry_after()));
                 if stopped || !watch.is_trusted() {
                     return false;
@@ -63,7 +65,9 @@ pub fn keep(client: &Client, granted: &Granted, watch: &Watch) {
             }
             Heartbeat::LeaseGone => return watch.lose_lease(),
             Heartbeat::Missed(fault) => {
-                log::warn!("{granted} heartbeat missed: {fault}");
+                if backoff.is_fresh() {
+                    log::warn!("{granted} heartbeat missed, trying again: {fault}");
+                }
                 pause = backoff.next(fault.retry_after()).min(third);
             }
         }

@@ -13,6 +13,7 @@ mod claims;
 mod claude;
 mod environment;
 mod lease;
+mod leftovers;
 mod stop;
 mod task;
 #[cfg(test)]
@@ -81,13 +82,16 @@ pub fn run(
         clock,
         stop,
         claude_found: AtomicBool::new(false),
+        registered: AtomicBool::new(false),
         slots: Mutex::default(),
         changed: Condvar::new(),
     });
+    leftovers::end_orphans(leftovers::scratch_base(&worker.config.environment));
     let claiming = worker.clone();
     child::spawn_thread("claims", move || claims::claim_until_stopped(&claiming))
         .map_err(|fault| BadWorker(format!("no thread can be started: {fault}")))?;
     worker.stop.wait();
+    claims::sign_off(&worker);
     worker.drain();
     Ok(())
 }
@@ -150,6 +154,8 @@ struct Worker {
     stop: Arc<Stop>,
     /// False again when a task could not start it.
     claude_found: AtomicBool,
+    /// False again when the server does not know us.
+    registered: AtomicBool,
     slots: Mutex<Slots>,
     changed: Condvar,
 }

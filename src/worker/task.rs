@@ -173,7 +173,10 @@ fn deliver(client: &Client, granted: &Granted, watch: &Watch, mut report: Report
                 log::error!("{granted} result refused for good: {fault}");
                 return;
             }
-            _ => log::warn!("{granted} result not delivered yet: {fault}"),
+            _ if backoff.is_fresh() => {
+                log::warn!("{granted} result not delivered yet, trying again: {fault}");
+            }
+            _ => {}
         }
         let stopped = watch.pause_or_stop(backoff.next(fault.retry_after()));
         if stopped || watch.now() >= give_up_at {
