@@ -113,6 +113,8 @@ pub struct TaskView {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseView {
     pub id: LeaseId,
+    /// Larger than that of every earlier grant of the task (P3).
+    pub fence: u32,
     pub task_id: TaskId,
     pub worker_id: WorkerId,
     pub context_id: String,

@@ -592,6 +592,7 @@ impl LeaseView {
     pub fn of(task: &Task, lease: &domain::Lease, status: domain::LeaseStatus) -> LeaseView {
         LeaseView {
             id: lease.id,
+            fence: lease.fence,
             task_id: task.id,
             worker_id: lease.worker_id.clone(),
             context_id: task.context_id.clone(),

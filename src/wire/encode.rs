@@ -80,6 +80,7 @@ struct LeaseJson<'a> {
     status: &'static str,
     last_heartbeat: i64,
     context_id: &'a str,
+    fence: u32,
 }
 
 /// A lease.
@@ -94,6 +95,7 @@ pub fn lease_view(view: &LeaseView) -> impl Serialize + '_ {
         status: view.status.as_str(),
         last_heartbeat: view.last_heartbeat,
         context_id: &view.context_id,
+        fence: view.fence,
     }
 }
 

@@ -79,18 +79,35 @@ fn between_two_leases_the_old_worker_is_told_that_it_lost() {
 }
 
 #[test]
-fn after_a_requeue_the_old_lease_is_worth_nothing() {
+fn after_a_requeue_the_old_lease_changes_nothing() {
     let server = Server::start();
     let mut client = server.client();
     client.register("w", 1);
     let task = client.new_task();
     let first = client.lease(&task, "w", 60);
-    client.act(&task, "complete", under(&first, failure("boom"))).ok(200);
+    let answer = client.act(&task, "complete", under(&first, failure("boom"))).ok(200);
     client.act(&task, "requeue", json!({})).ok(200);
-    lost(&client.act(&task, "complete", under(&first, success("again"))));
+    // The lease that completed hears its stored answer again (P7), and the task does not move.
+    let again = client.act(&task, "complete", under(&first, success("again"))).ok(200);
+    assert_eq!(again["artifact"], answer["artifact"]);
+    assert_eq!(again["result"], answer["result"]);
+    lost(&client.act(&task, "heartbeat", json!({"lease_id": first})));
+    assert_eq!(client.task(&task)["status"], "queued");
     let second = client.lease(&task, "w", 60);
-    lost(&client.act(&task, "complete", under(&first, success("again"))));
-    client.act(&task, "complete", under(&second, success("right"))).ok(200);
+    client.act(&task, "complete", under(&first, success("again"))).ok(200);
+    assert_eq!(client.task(&task)["status"], "leased");
+    let done = client.act(&task, "complete", under(&second, success("right"))).ok(200);
+    assert_eq!(done["result"]["output"], "right");
+    let artifacts = rows(&client.get(&format!("/api/runtime/artifacts?task_id={task}")));
+    assert_eq!(artifacts.len(), 2, "one for each completion");
+    // A lease that was cancelled never completed anything.
+    let task = client.new_task();
+    let cancelled = client.lease(&task, "w", 60);
+    client.act(&task, "cancel", json!({})).ok(200);
+    client.act(&task, "requeue", json!({})).ok(200);
+    lost(&client.act(&task, "complete", under(&cancelled, success("late"))));
+    lost(&client.act(&task, "heartbeat", json!({"lease_id": cancelled})));
+    assert_eq!(client.task(&task)["status"], "queued");
 }
 
 #[test]

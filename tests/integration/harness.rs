@@ -164,7 +164,14 @@ impl Drop for Process {
         self.child.kill().ok();
         self.child.wait().ok();
         if std::thread::panicking() {
-            eprintln!("--- the server's stderr ---\n{}---", self.said());
+            let said = self.said();
+            let lines: Vec<_> = said.lines().collect();
+            // The start and the end of a long log; a panic stands out in the middle.
+            let far = |n: usize| n >= 12 && n + 30 < lines.len();
+            let access = |line: &str| line.contains("[access]");
+            let told = lines.iter().enumerate().filter(|(n, line)| !(far(*n) && access(line)));
+            let told: String = told.map(|(_, line)| format!("{line}\n")).collect();
+            eprintln!("--- the server's stderr ---\n{told}---");
         }
     }
 }

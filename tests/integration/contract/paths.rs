@@ -210,7 +210,7 @@ fn every_answer_has_a_request_id_and_keeps_a_sane_one() {
         answer.header("x-request-id").unwrap().to_owned()
     };
     assert_eq!(given("trace-42_A.b"), "trace-42_A.b");
-    for insane in ["", "has space", "\"quoted\"", &"x".repeat(4096), "key=\u{1b}[31m"] {
+    for insane in ["", "has space", "\"quoted\"", &"x".repeat(4096), "key=<b>"] {
         assert_ne!(given(insane), insane);
     }
 }
