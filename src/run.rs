@@ -9,9 +9,9 @@ use crate::background::mover;
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BaseUrl, Config, Secret, parse_base_url};
-use crate::engine::{self, Engine, EngineThread};
+use crate::engine::{self, Engine, EngineThread, Settings};
 use crate::membridge::Membridge;
-use crate::store::{Opened, Settings, Store, StoreError};
+use crate::store::{Opened, Store, StoreError};
 use crate::worker::{self, Stop};
 use crate::{exit, logging, server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -182,6 +182,7 @@ async fn run(
     say(format!("listening on http://{address}"));
     let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock));
 
+    tokio::spawn(writer.hand_out_answers());
     let serving = tokio::spawn(server::serve(listener, Arc::new(app), stopping.clone()));
     let moving = tokio::spawn(mover::run(engine.clone(), stopping));
     let failed = tokio::select! {

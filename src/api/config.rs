@@ -6,10 +6,9 @@
 use super::{App, Call};
 use crate::config::Secret;
 use crate::domain::EventKind;
-use crate::engine::ConfigChange;
+use crate::engine::{ConfigChange, Settings};
 use crate::http::answer::{Answer, json};
 use crate::http::error::ApiError;
-use crate::store::Settings;
 use crate::wire;
 use hyper::StatusCode;
 use serde_json::json;

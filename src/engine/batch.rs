@@ -12,6 +12,20 @@ use std::collections::HashSet;
 
 type Answer = Box<dyn FnOnce(Result<(), &EngineError>) + Send>;
 
+/// The answers of a batch, once its commit is known.
+pub struct Delivery {
+    commit: Result<(), EngineError>,
+    answers: Vec<Answer>,
+}
+
+impl Delivery {
+    /// Gives every caller its answer.
+    pub fn hand_out(self) {
+        let commit = self.commit.as_ref().copied();
+        self.answers.into_iter().for_each(|answer| answer(commit));
+    }
+}
+
 /// One batch of commands on its way to one commit.
 pub struct Batch<'a> {
     pub now: Now,
@@ -56,8 +70,9 @@ impl<'a> Batch<'a> {
         }));
     }
 
-    pub fn answer_all(self, commit: Result<(), &EngineError>) {
-        self.answers.into_iter().for_each(|answer| answer(commit));
+    /// The answers, to leave now that the commit is known.
+    pub fn close(self, commit: Result<(), EngineError>) -> Delivery {
+        Delivery { commit, answers: self.answers }
     }
 
     fn hot(&mut self) -> Result<&Hot, StoreError> {

@@ -5,7 +5,7 @@
 //! and starts no thread, so that the simulation runs it as the server does. Must stay true: P1–P8.
 //! Not here: the rules (`domain`), the thread and its channel (`thread`).
 
-use super::batch::Batch;
+use super::batch::{Batch, Delivery};
 use super::deadlines::Deadlines;
 use super::ready::Ready;
 use super::visible::Visible;
@@ -58,6 +58,7 @@ pub struct Core {
     waiting: Waiting,
     journal_records: usize,
     released: bool,
+    deliver: Box<dyn FnMut(Delivery) + Send>,
 }
 
 impl Core {
@@ -76,6 +77,7 @@ impl Core {
             waiting: Waiting::default(),
             journal_records: hot.journal_len()? as usize,
             released: false,
+            deliver: Box::new(Delivery::hand_out),
             store: store.clone(),
         };
         for stored in hot.workers()? {
@@ -94,6 +96,11 @@ impl Core {
         visible.backlog.send_replace(index.backlog(core.journal_records));
         drop(index);
         Ok(core)
+    }
+
+    /// Lets answers leave by another way than this thread.
+    pub fn deliver_by(&mut self, deliver: impl FnMut(Delivery) + Send + 'static) {
+        self.deliver = Box::new(deliver);
     }
 
     /// When the next thing is due, if nobody asks for anything before.
@@ -118,7 +125,7 @@ impl Core {
             failed = self.serve_waiting(&mut batch).err();
         }
         if let Some(EngineError::Store(why)) = failed {
-            batch.answer_all(Err(&EngineError::Store(why.clone())));
+            (self.deliver)(batch.close(Err(EngineError::Store(why.clone()))));
             return Err(StoreError::Io(why));
         }
         if !batch.told.is_empty() {
@@ -129,11 +136,11 @@ impl Core {
         if !batch.changes.is_empty()
             && let Err(error) = store.commit(&batch.changes)
         {
-            batch.answer_all(Err(&EngineError::OutcomeUnknown(error.to_string())));
+            (self.deliver)(batch.close(Err(EngineError::OutcomeUnknown(error.to_string()))));
             return Err(error);
         }
         self.show(&mut batch);
-        batch.answer_all(Ok(()));
+        (self.deliver)(batch.close(Ok(())));
         Ok(())
     }
 

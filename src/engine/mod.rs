@@ -26,6 +26,8 @@ pub use query::{Page, Query, Stats};
 pub use thread::{Engine, EngineThread, start};
 pub use visible::Backlog;
 
+pub use crate::store::Settings;
+
 use crate::domain::Refusal;
 use std::fmt;
 

@@ -4,6 +4,7 @@
 //! sleeps until the next deadline otherwise. Must stay true: a full channel answers at once; after a
 //! failed commit nothing more is written and the process is told to end. Not here: decisions (`core`).
 
+use super::batch::Delivery;
 use super::core::{Core, RandomIds};
 use super::query::Query;
 use super::{
@@ -16,7 +17,7 @@ use crate::store::{Copied, Store, StoreError};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands that may wait for the writer.
 const CHANNEL_SLOTS: usize = 4_096;
@@ -39,6 +40,7 @@ pub struct EngineThread {
     thread: JoinHandle<()>,
     /// Tells why the writer ended before it was asked to; closed without a word when it panicked.
     pub failed: oneshot::Receiver<StoreError>,
+    answers: mpsc::UnboundedReceiver<Delivery>,
 }
 
 /// Rebuilds memory from the store and starts the writer.
@@ -47,7 +49,14 @@ pub fn start(
     clock: Arc<dyn Clock>,
     random: RandomIds,
 ) -> Result<(Engine, EngineThread), StoreError> {
-    let core = Core::open(store.clone(), random, clock.now())?;
+    let mut core = Core::open(store.clone(), random, clock.now())?;
+    // One wake-up of the runtime for all answers of a batch; bounded by the callers that wait.
+    let (deliveries, answers) = mpsc::unbounded_channel();
+    core.deliver_by(move |delivery| {
+        if let Err(left) = deliveries.send(delivery) {
+            left.0.hand_out();
+        }
+    });
     let (commands, inbox) = sync_channel(CHANNEL_SLOTS);
     let (tell, failed) = oneshot::channel();
     let engine = Engine {
@@ -66,7 +75,7 @@ pub fn start(
             }
         })
         .map_err(|error| StoreError::Io(format!("cannot start the writer's thread: {error}")))?;
-    Ok((engine, EngineThread { thread, failed }))
+    Ok((engine, EngineThread { thread, failed, answers }))
 }
 
 fn run(mut core: Core, inbox: &Receiver<Command>, clock: &dyn Clock) -> Result<(), StoreError> {
@@ -111,6 +120,17 @@ impl Command {
 }
 
 impl EngineThread {
+    /// Hands out answers until the writer ends; to be run where the callers wait.
+    pub fn hand_out_answers(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        let (_, none) = mpsc::unbounded_channel();
+        let mut answers = std::mem::replace(&mut self.answers, none);
+        async move {
+            while let Some(delivery) = answers.recv().await {
+                delivery.hand_out();
+            }
+        }
+    }
+
     /// Waits until the writer has ended and the files are closed.
     pub fn join(self) {
         // A panic of the writer has been told through `failed`.

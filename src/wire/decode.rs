@@ -206,7 +206,7 @@ pub fn claim(payload: &Payload) -> Result<ClaimFields, Invalid> {
     let (min, max) = TTL_SECONDS;
     let ttl = fields.nullable_whole("lease_seconds", "lease_seconds", min, max);
     fields.finish(ClaimFields {
-        wait_ms: wait.unwrap_or(0) * 1000,
+        wait_ms: wait.unwrap_or(0).min(WAIT_SECONDS_MAX) * 1000,
         ttl_seconds: ttl.map(|ttl| ttl as u32),
     })
 }
