@@ -1,0 +1,44 @@
+#!/bin/sh
+# Every check of the project: format, lints, all tests (one of them with the real Claude CLI) and the
+# load program in its short form. Installs what it needs below .tools; run it from anywhere.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+need() { # need COMMAND PACKAGE...: installs the packages where a package manager and root allow it
+    command -v "$1" >/dev/null 2>&1 && return 0
+    shift
+    say "installing $*"
+    if command -v apt-get >/dev/null 2>&1; then
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"
+    elif command -v apk >/dev/null 2>&1; then
+        apk add --no-cache "$@"
+    else
+        echo "please install: $*" >&2
+        exit 69
+    fi
+}
+
+command -v cargo >/dev/null 2>&1 || {
+    echo "cargo is missing: install Rust (see https://rustup.rs), then run this again" >&2
+    exit 69
+}
+need cc gcc
+need npm nodejs npm
+
+claude="$PWD/.tools/claude/node_modules/.bin/claude"
+if [ ! -x "$claude" ]; then
+    say "installing the real Claude CLI into .tools"
+    npm install --silent --no-fund --no-audit --prefix .tools/claude '@anthropic-ai/claude-code@2.1'
+fi
+
+say "format"
+cargo fmt --all --check
+say "lints"
+cargo clippy --locked --all-targets -- -D warnings
+say "load, short form"
+cargo bench --locked --bench load -- --short
+say "the real Claude CLI under our process handling"
+CLAUDE_REAL="$claude" cargo test --locked --lib -- --ignored real_claude
+say "tests"
+BLOOM_REAL_CLAUDE="$claude" cargo test --locked
