@@ -75,7 +75,7 @@ impl Core {
             deadlines: Deadlines::default(),
             workers: Workers::default(),
             waiting: Waiting::default(),
-            journal_records: hot.journal_len()? as usize,
+            journal_records: hot.journal_len()?,
             released: false,
             deliver: Box::new(Delivery::hand_out),
             store: store.clone(),
@@ -498,8 +498,8 @@ impl Core {
                 batch.left.push(task);
             }
         }
-        batch.changes.archived_journal = copied.journal_last;
-        self.journal_records = self.journal_records.saturating_sub(copied.journal_records);
+        self.journal_records = self.journal_records.saturating_sub(copied.journal.len());
+        batch.changes.archived_journal = copied.journal;
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 
 use super::StoreError;
 use super::schema::{
-    AUDIT, FORMAT, JOURNAL, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_STATUS,
+    AUDIT, FORMAT, HOT, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_STATUS,
     WORKERS,
 };
 use redb::backends::FileBackend;
@@ -97,9 +97,8 @@ impl Store {
             let mut txn = hot.begin_write()?;
             txn.set_two_phase_commit(true);
             txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
-            txn.open_table(TASKS)?;
-            txn.open_table(PARTS)?;
-            txn.open_table(JOURNAL)?;
+            txn.open_table(HOT)?;
+            txn.open_table(LARGE)?;
             txn.open_table(WORKERS)?;
             txn.commit()?;
         }
