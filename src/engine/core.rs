@@ -448,12 +448,12 @@ impl Core {
         let worker =
             domain::register(known.as_ref(), id.clone(), registration, seq, batch.now.wall);
         if known.as_ref() != Some(&worker) {
-            let (kind, word) = match known {
-                None => (EventKind::WorkerRegistered, "registered"),
-                Some(_) => (EventKind::WorkerUpdated, "updated"),
+            let kind = match known {
+                None => EventKind::WorkerRegistered,
+                Some(_) => EventKind::WorkerUpdated,
             };
             let detail = format!(
-                "Worker {id} {word}, status={}, max_concurrency={}",
+                "Worker {id} registered, status={}, max_concurrency={}",
                 worker.status.as_str(),
                 worker.capabilities.max_concurrency
             );
