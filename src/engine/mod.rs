@@ -16,6 +16,9 @@ mod visible;
 mod waiting;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{
     ClaimAnswer, Command, Completed, ConfigChange, LeaseAnswer, LeaseView, NewLease, Reply,
     TaskView, WorkerChoice, WorkerView,
