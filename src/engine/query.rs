@@ -106,6 +106,17 @@ impl<T> Filling<T> {
     }
 }
 
+/// Candidates of both files, newest first, each sequence once, one row more than `limit` to know
+/// whether a page follows.
+fn newest_of_both(
+    hot: Vec<(u64, u64)>,
+    archived: Vec<(u64, u64)>,
+    limit: usize,
+) -> Vec<(u64, u64)> {
+    let merged: BTreeMap<u64, u64> = archived.into_iter().chain(hot).collect();
+    merged.into_iter().rev().take(limit + 1).collect()
+}
+
 impl Query {
     pub(super) fn new(store: Arc<Store>, visible: Arc<Visible>) -> Self {
         Query { store, visible }
@@ -114,26 +125,6 @@ impl Query {
     fn both(&self) -> Result<Both, EngineError> {
         let hot = self.store.hot()?;
         Ok(Both { hot, archive: self.store.archive()? })
-    }
-
-    /// Candidates of the hot file, then those of the archive that are not in the hot file, one row
-    /// more than `limit` to know whether a page follows. Newest first, each sequence once.
-    fn candidates(
-        &self,
-        both: &Both,
-        hot: Vec<(u64, u64)>,
-        archive: impl Fn(&Archive) -> Result<Vec<(u64, u64)>, EngineError>,
-        limit: usize,
-    ) -> Result<Vec<(u64, u64)>, EngineError> {
-        let archived = archive(&both.archive)?;
-        let mut merged: BTreeMap<u64, u64> = hot.into_iter().collect();
-        let index = self.visible.index();
-        for (seq, task) in archived {
-            if !index.holds_task(task) {
-                merged.entry(seq).or_insert(task);
-            }
-        }
-        Ok(merged.into_iter().rev().take(limit + 1).collect())
     }
 
     pub fn task(&self, id: TaskId) -> Result<TaskView, EngineError> {
@@ -159,12 +150,12 @@ impl Query {
         let hot = self.visible.index().tasks_below(status, before, limit + 1);
         let both = self.both()?;
         let twice = |seqs: Vec<u64>| seqs.into_iter().map(|seq| (seq, seq)).collect();
-        let rows = self.candidates(
-            &both,
-            twice(hot),
-            |archive| Ok(twice(archive.tasks_below(status, before, limit + 1)?)),
-            limit,
-        )?;
+        let lives_on = |seq| {
+            let now = self.visible.index().status_of(seq);
+            now.is_some() && now != status
+        };
+        let archived = both.archive.tasks_below(status, before, limit + 1, lives_on)?;
+        let rows = newest_of_both(twice(hot), twice(archived), limit);
         let more = rows.len() > limit;
         let mut page = Filling::new(limit);
         for (seq, _) in rows {
@@ -197,14 +188,11 @@ impl Query {
             statuses.iter().flat_map(|s| index.leases_below(*s, before, limit + 1)).collect()
         };
         let both = self.both()?;
-        let archived = |archive: &Archive| {
-            let mut rows = Vec::new();
-            for status in statuses {
-                rows.extend(archive.leases_below(*status, before, limit + 1)?);
-            }
-            Ok(rows)
-        };
-        let rows = self.candidates(&both, hot, archived, limit)?;
+        let mut archived = Vec::new();
+        for status in statuses {
+            archived.extend(both.archive.leases_below(*status, before, limit + 1)?);
+        }
+        let rows = newest_of_both(hot, archived, limit);
         let more = rows.len() > limit;
         let mut page = Filling::new(limit);
         for (seq, task) in rows {
@@ -227,8 +215,8 @@ impl Query {
     pub fn outcomes(&self, before: u64, limit: usize) -> Result<Page<Outcome>, EngineError> {
         let hot = self.visible.index().outcomes_below(before, limit + 1);
         let both = self.both()?;
-        let archived = |archive: &Archive| Ok(archive.outcomes_below(before, limit + 1)?);
-        let rows = self.candidates(&both, hot, archived, limit)?;
+        let archived = both.archive.outcomes_below(before, limit + 1)?;
+        let rows = newest_of_both(hot, archived, limit);
         let more = rows.len() > limit;
         let mut page = Filling::new(limit);
         for (seq, task) in rows {

@@ -6,6 +6,7 @@
 mod archive;
 mod commits;
 mod leases;
+mod life;
 mod waiting;
 
 use super::core::Core;

@@ -123,6 +123,11 @@ impl Index {
         self.tasks.contains_key(&seq)
     }
 
+    /// The status of a task of the hot file.
+    pub fn status_of(&self, seq: u64) -> Option<TaskStatus> {
+        self.tasks.get(&seq).copied()
+    }
+
     /// Tasks of the hot file below `before`, newest first.
     pub fn tasks_below(&self, status: Option<TaskStatus>, before: u64, limit: usize) -> Vec<u64> {
         match status {

@@ -180,3 +180,19 @@ fn a_task_keeps_its_newest_leases_through_the_archive_and_the_lists_agree() {
     assert_eq!(world.query.leases(&LeaseStatus::ALL, u64::MAX, 1_000).unwrap().rows.len(), 100);
     assert_eq!(world.query.stats(), stats);
 }
+
+#[test]
+fn a_list_goes_on_behind_tasks_whose_old_copy_is_in_the_archive() {
+    let (mut world, tasks) = failed_tasks(10);
+    world.move_finished();
+    for task in &tasks[5..] {
+        world.requeue(*task).expect("failed");
+    }
+    for page in [1, 2, 3, 4, 5, 20] {
+        let failed = world.query.tasks(Some(TaskStatus::Failed), u64::MAX, page).unwrap();
+        assert_eq!(failed.rows.len(), page.min(5), "a page of {page} is full while there is more");
+        let listed = world.listed(Some(TaskStatus::Failed), page);
+        assert_eq!(listed, newest_first(&tasks[..5]), "page of {page}");
+        assert_eq!(world.listed(None, page), newest_first(&tasks), "page of {page}");
+    }
+}
