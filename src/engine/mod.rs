@@ -9,6 +9,7 @@ mod command;
 mod core;
 mod deadlines;
 mod events;
+mod page;
 mod query;
 mod ready;
 mod thread;
@@ -25,7 +26,8 @@ pub use command::{
 };
 pub use core::{Core, RandomIds, system_random};
 pub use events::{Event, Events, Missed};
-pub use query::{Page, Query, Stats};
+pub use page::Page;
+pub use query::{Query, Stats};
 pub use thread::{Engine, EngineThread, start};
 pub use visible::Backlog;
 

@@ -2,9 +2,10 @@
 //!
 //! The memory says which records a page holds, snapshots of both files give them. Must stay true: the
 //! hot file is asked before the archive, whose snapshot is the younger one, so that a task on its way
-//! is found in one of them; it is shown once, and the hot copy wins. A page ends after `limit` rows
-//! or `PAGE_BYTES`. Not here: cursors as text, JSON (`wire`).
+//! is found in one of them; it is shown once, and the hot copy wins. Not here: when a page ends
+//! (`page`), cursors as text, JSON (`wire`).
 
+use super::page::{Filling, Page};
 use super::visible::Visible;
 use super::{EngineError, LeaseView, TaskView, WorkerView};
 use crate::domain::{
@@ -13,17 +14,6 @@ use crate::domain::{
 use crate::store::{Archive, AuditEntry, Copied, Hot, Settings, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Bytes of prompts and outputs after which a page ends.
-const PAGE_BYTES: usize = 4 << 20;
-
-/// One page of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
-    pub rows: Vec<T>,
-    /// Where the next page begins: below this sequence.
-    pub next: Option<u64>,
-}
 
 /// The counts of `GET /stats`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,40 +59,6 @@ impl Both {
             Some(outcome) => Ok(Some(outcome)),
             None => Ok(self.archive.outcome(seq, fence)?),
         }
-    }
-}
-
-/// Collects rows until the page is full; `cursor` is the sequence of the row that was added last.
-struct Filling<T> {
-    rows: Vec<T>,
-    limit: usize,
-    bytes: usize,
-    cursor: u64,
-}
-
-impl<T> Filling<T> {
-    fn new(limit: usize) -> Self {
-        Filling { rows: Vec::new(), limit, bytes: 0, cursor: 0 }
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.len() >= self.limit || self.bytes >= PAGE_BYTES
-    }
-
-    fn add(&mut self, seq: u64, bytes: usize, row: T) {
-        self.rows.push(row);
-        self.bytes += bytes;
-        self.cursor = seq;
-    }
-
-    /// Passes over a candidate that is no row any more.
-    fn skip(&mut self, seq: u64) {
-        self.cursor = seq;
-    }
-
-    /// `more`: whether there may be candidates after those that were looked at.
-    fn page(self, more: bool) -> Page<T> {
-        Page { next: more.then_some(self.cursor), rows: self.rows }
     }
 }
 
@@ -169,9 +125,7 @@ impl Query {
             };
             self.visible.index().overlay(&mut task);
             let spec = both.spec(&task)?;
-            let bytes =
-                spec.prompt.len() + spec.context_hints.iter().map(String::len).sum::<usize>();
-            page.add(seq, bytes, TaskView { task, spec });
+            page.add(seq, TaskView { task, spec });
         }
         Ok(page.page(more))
     }
@@ -204,7 +158,7 @@ impl Query {
                 lease_of(&task, seq).filter(|lease| statuses.contains(&lease.status))
             });
             match lease {
-                Some(lease) => page.add(seq, 0, lease),
+                Some(lease) => page.add(seq, lease),
                 None => page.skip(seq),
             }
         }
@@ -224,9 +178,7 @@ impl Query {
                 return Ok(page.page(true));
             }
             match self.outcome_at(&both, task, seq)? {
-                Some(outcome) => {
-                    page.add(seq, outcome.output.as_ref().map_or(0, String::len), outcome);
-                }
+                Some(outcome) => page.add(seq, outcome),
                 None => page.skip(seq),
             }
         }
@@ -259,7 +211,7 @@ impl Query {
                 return Ok(page.page(true));
             }
             if let Some(outcome) = both.outcome(task.seq(), ended.lease.fence)? {
-                page.add(seq, outcome.output.as_ref().map_or(0, String::len), outcome);
+                page.add(seq, outcome);
             }
         }
         Ok(page.page(false))
@@ -301,10 +253,7 @@ impl Query {
             let below = rows.last().map_or(before, |entry| entry.id.seq());
             rows.extend(both.archive.audit_below(below, limit + 1 - rows.len())?);
         }
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|entry| entry.id.seq());
-        Ok(Page { rows, next })
+        Ok(Filling::all(limit, rows, |entry| entry.id.seq()))
     }
 
     /// The worker and its active leases.
@@ -335,9 +284,7 @@ impl Query {
             index.workers().filter(|view| view.worker.seq > after).cloned().collect();
         drop(index);
         rows.sort_unstable_by_key(|view| view.worker.seq);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        Page { next: rows.last().filter(|_| more).map(|view| view.worker.seq), rows }
+        Filling::all(limit, rows, |view| view.worker.seq)
     }
 
     pub fn stats(&self) -> Stats {

@@ -196,3 +196,31 @@ fn a_list_goes_on_behind_tasks_whose_old_copy_is_in_the_archive() {
         assert_eq!(world.listed(None, page), newest_first(&tasks), "page of {page}");
     }
 }
+
+#[test]
+fn a_page_ends_after_its_bytes_whatever_they_are_made_of_p9() {
+    let mut world = World::new();
+    world.register("w", 32);
+    let mega = || "x".repeat(1 << 20);
+    for _ in 0..8 {
+        let task = world.create();
+        let held = world.leased(task);
+        world
+            .ask(|reply| {
+                let mut command = complete(task, held, CompletionStatus::Success, reply);
+                if let Command::Complete { completed: Some(fields), .. } = &mut command {
+                    fields.artifact_tags = vec![mega()];
+                }
+                command
+            })
+            .expect("held");
+    }
+    let page = world.query.outcomes(u64::MAX, 1_000).unwrap();
+    assert!(page.rows.len() <= 5 && page.next.is_some(), "{} rows", page.rows.len());
+    for n in 0..8 {
+        let context_id = format!("{n}{}", mega());
+        world.create_task(NewTask { context_id, ..new_task() });
+    }
+    let page = world.query.tasks(None, u64::MAX, 1_000).unwrap();
+    assert!(page.rows.len() <= 5 && page.next.is_some(), "{} rows", page.rows.len());
+}
