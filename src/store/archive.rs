@@ -38,6 +38,9 @@ impl Store {
     ) -> Result<Copied, StoreError> {
         let hot = self.hot()?;
         let journal = hot.old_journal(journal_changes)?;
+        if seqs.is_empty() && journal.is_empty() {
+            return Ok(Copied::default());
+        }
         let mut copied = Vec::with_capacity(seqs.len());
         let mut txn = self.archive.begin_write()?;
         txn.set_quick_repair(true);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::LeaseStatus;
+use crate::engine::Backlog;
 
 /// A world whose worker has failed `n` tasks, oldest first.
 fn failed_tasks(n: usize) -> (World, Vec<TaskId>) {
@@ -223,4 +224,17 @@ fn a_page_ends_after_its_bytes_whatever_they_are_made_of_p9() {
     }
     let page = world.query.tasks(None, u64::MAX, 1_000).unwrap();
     assert!(page.rows.len() <= 5 && page.next.is_some(), "{} rows", page.rows.len());
+}
+
+#[test]
+fn an_idle_mover_writes_nothing_p8() {
+    let (mut world, _) = failed_tasks(3);
+    world.move_finished();
+    assert_eq!(*world.core.visible.backlog.borrow(), Backlog::Nothing);
+    let before = (world.hot.syncs(), world.archive.syncs());
+    let copied = world.copy_finished();
+    assert!(copied.tasks.is_empty() && copied.journal_records == 0);
+    assert_eq!((world.hot.syncs(), world.archive.syncs()), before);
+    let world = world.restart();
+    assert_eq!(*world.core.visible.backlog.borrow(), Backlog::Nothing, "nor after a restart");
 }
