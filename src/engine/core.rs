@@ -298,6 +298,9 @@ impl Core {
 
     fn claim(&mut self, batch: &mut Batch<'_>, waiter: Waiter, wait_ms: u64) {
         let now = batch.now;
+        if waiter.reply.is_closed() {
+            return;
+        }
         if self.workers.stored(&waiter.worker).is_none() {
             return batch.answer(waiter.reply, Err(Refusal::WorkerNotFound.into()));
         }

@@ -145,3 +145,18 @@ fn every_waiting_claim_of_many_gets_a_task_of_its_own_in_one_step_p2() {
     given.sort_unstable();
     assert_eq!(given, created[..50], "the oldest fifty, each once");
 }
+
+#[test]
+fn a_caller_that_is_gone_gets_no_task_waiting_or_not() {
+    let mut world = World::new();
+    world.register("w", 4);
+    drop(world.wait("w", 50_000));
+    let task = world.create();
+    assert_eq!(world.status(task), TaskStatus::Queued, "its waiting caller is gone");
+    let mut batch = Vec::new();
+    drop(queue(&mut batch, |reply| claim("w", 50_000, reply)));
+    world.step(batch);
+    assert_eq!(world.status(task), TaskStatus::Queued, "it was gone before its turn came");
+    let waiting = world.wait("w", 50_000);
+    assert_eq!(got(waiting).unwrap().expect("the next one gets it").task.task.id, task);
+}
