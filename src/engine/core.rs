@@ -6,7 +6,7 @@
 //! Not here: the rules (`domain`), the thread and its channel (`thread`).
 
 use super::batch::{Batch, Delivery};
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, Renewal};
 use super::ready::Ready;
 use super::visible::Visible;
 use super::waiting::{Waiter, Waiting};
@@ -88,6 +88,10 @@ impl Core {
         hot.for_each_task(|task| {
             index.put(&task);
             core.schedule(None, &task, now);
+            if let Some(lease) = &task.lease {
+                let full = core.deadlines.set(task.seq(), lease, now);
+                index.renew(task.seq(), Renewal { last_heartbeat: lease.last_heartbeat, ..full });
+            }
         })?;
         for id in core.workers.ids() {
             index.put_worker(id, core.workers.view(id));

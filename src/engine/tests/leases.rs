@@ -193,3 +193,25 @@ fn whoever_names_no_lease_is_believed_until_one_has_expired_over_restarts_too_p3
     let mut world = world.restart();
     assert_eq!(unnamed(&mut world), refused(Refusal::LeaseLost));
 }
+
+#[test]
+fn after_a_restart_every_active_lease_has_its_full_time_again_p4() {
+    let mut world = World::new();
+    world.register("w", 2);
+    let (leased, running) = (world.create(), world.create());
+    let first = world.leased(leased);
+    let second = world.leased(running);
+    world.heartbeat(running, second).expect("held");
+    world.pass_ms(TTL_MS - 1);
+    let mut world = world.restart();
+    let until = world.clock.now().wall + TTL_MS as i64;
+    let (_, shown) = world.query.worker(&worker("w")).expect("registered");
+    assert_eq!(shown.iter().map(|lease| lease.expires_at).collect::<Vec<_>>(), [until, until]);
+    world.pass_ms(TTL_MS);
+    assert_eq!(world.status(leased), TaskStatus::Leased);
+    assert_eq!(world.status(running), TaskStatus::Running);
+    world.heartbeat(leased, first).expect("still held");
+    world.pass_ms(1);
+    assert_eq!(world.status(running), TaskStatus::Queued);
+    assert_eq!(world.status(leased), TaskStatus::Running);
+}
