@@ -30,7 +30,7 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-retry-after: 1\r\nconnection: close\r\ncontent-length: 71\r\n\r\n\
+retry-after: 1\r\nconnection: close\r\ncontent-length: 73\r\n\r\n\
 {\"error\":\"Too many connections; try again\",\"code\":\"too_many_connections\"}";
 
 /// Serves until `stopping` turns true, then waits for what runs.
