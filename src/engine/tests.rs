@@ -40,11 +40,17 @@ struct Platter {
     bytes: InMemoryBackend,
     syncs: AtomicU64,
     fails: AtomicBool,
+    explodes: AtomicBool,
 }
 
 impl Disk {
     pub fn syncs(&self) -> u64 {
         self.0.syncs.load(Ordering::SeqCst)
+    }
+
+    /// From now on a sync panics, as redb does over a file that contradicts itself.
+    pub fn explode(&self) {
+        self.0.explodes.store(true, Ordering::SeqCst);
     }
 
     /// From now on nothing can be synced.
@@ -71,6 +77,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        assert!(!self.0.explodes.load(Ordering::SeqCst), "asked to explode");
         if self.0.fails.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk is gone"));
         }

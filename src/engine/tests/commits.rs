@@ -202,3 +202,15 @@ fn silence_and_return_are_told_once_each_p8() {
     let world = world.restart();
     assert!(world.query.worker(&worker("w")).unwrap().0.is_online());
 }
+
+#[test]
+fn when_the_writer_breaks_off_within_a_commit_nobody_is_told_that_nothing_changed_p1() {
+    let mut world = World::new();
+    world.hot.explode();
+    let mut batch = Vec::new();
+    let created = queue(&mut batch, create);
+    let now = world.clock.now();
+    let step = std::panic::AssertUnwindSafe(|| world.core.step(batch, now));
+    std::panic::catch_unwind(step).expect_err("the disk's driver panics");
+    assert!(matches!(got(created), Err(EngineError::OutcomeUnknown(_))));
+}
