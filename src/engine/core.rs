@@ -6,7 +6,7 @@
 //! Not here: the rules (`domain`), the thread and its channel (`thread`).
 
 use super::batch::{Batch, Delivery};
-use super::deadlines::{Deadlines, Renewal};
+use super::deadlines::Deadlines;
 use super::ready::Ready;
 use super::visible::Visible;
 use super::waiting::{Waiter, Waiting};
@@ -89,8 +89,7 @@ impl Core {
             index.put(&task);
             core.schedule(None, &task, now);
             if let Some(lease) = &task.lease {
-                let full = core.deadlines.set(task.seq(), lease, now);
-                index.renew(task.seq(), Renewal { last_heartbeat: lease.last_heartbeat, ..full });
+                index.renew(task.seq(), core.deadlines.resume(task.seq(), lease, now));
             }
         })?;
         for id in core.workers.ids() {
@@ -176,9 +175,9 @@ impl Core {
     fn do_what_is_due(&mut self, batch: &mut Batch<'_>) -> Result<(), EngineError> {
         let now = batch.now;
         while let Some(seq) = self.deadlines.due(now.mono) {
-            let change = batch
-                .task_at(seq)?
-                .and_then(|task| domain::expire(&task, now.wall).map(|change| (task, change)));
+            let task = batch.task_at(seq)?.map(|task| self.renewed(task));
+            let change =
+                task.and_then(|task| domain::expire(&task, now.wall).map(|change| (task, change)));
             match change {
                 Some((task, change)) => self.apply(batch, Some(&task), change),
                 None => self.deadlines.clear(seq),
@@ -260,13 +259,21 @@ impl Core {
         Ok(view)
     }
 
+    /// The record with its lease's last renewal, which the next write of it takes to the disk.
+    fn renewed(&self, mut task: Task) -> Task {
+        if let Some(renewal) = self.deadlines.renewal(task.seq()) {
+            renewal.lay_over(&mut task);
+        }
+        task
+    }
+
     fn lease(
         &mut self,
         batch: &mut Batch<'_>,
         id: TaskId,
         lease: NewLease,
     ) -> Result<LeaseAnswer, EngineError> {
-        let task = batch.task(id)?;
+        let task = self.renewed(batch.task(id)?);
         domain::require_queued(&task)?;
         let ttl_seconds = lease.ttl_seconds.ok_or(Refusal::InvalidFields)?;
         let context = context_key(&task.context_id);
@@ -370,7 +377,7 @@ impl Core {
         id: TaskId,
         claim: LeaseClaim,
     ) -> Result<LeaseView, EngineError> {
-        let task = batch.task(id)?;
+        let task = self.renewed(batch.task(id)?);
         let beat = domain::heartbeat(&task, claim, batch.now.wall)?;
         let lease = task.lease.as_ref().expect("a heartbeat that counts has a lease");
         let renewal = self.deadlines.set(task.seq(), lease, batch.now);
@@ -392,7 +399,7 @@ impl Core {
         claim: LeaseClaim,
         completed: Option<domain::Completed>,
     ) -> Result<Completed, EngineError> {
-        let task = batch.task(id)?;
+        let task = self.renewed(batch.task(id)?);
         let seq = self.counters.last_outcome + 1;
         let artifact_id = ArtifactId::new(seq, (self.random)());
         let result_id = ResultId::new(seq, (self.random)());
@@ -423,7 +430,7 @@ impl Core {
         id: TaskId,
         decide: impl Fn(&Task, i64) -> Result<Change, Refusal>,
     ) -> Result<TaskView, EngineError> {
-        let task = batch.task(id)?;
+        let task = self.renewed(batch.task(id)?);
         let change = decide(&task, batch.now.wall)?;
         let spec = batch.spec(&task)?;
         if !self.visible.index().holds_task(id.seq())

@@ -110,13 +110,9 @@ impl Index {
 
     /// Lays what heartbeats moved over a stored task.
     pub fn overlay(&self, task: &mut Task) {
-        let Some(renewal) = self.renewals.get(&task.seq()) else { return };
-        let Some(lease) = task.lease.as_mut().filter(|lease| lease.id == renewal.lease_id) else {
-            return;
-        };
-        lease.last_heartbeat = renewal.last_heartbeat;
-        lease.expires_at = renewal.expires_at;
-        task.updated_at = renewal.last_heartbeat;
+        if let Some(renewal) = self.renewals.get(&task.seq()) {
+            renewal.lay_over(task);
+        }
     }
 
     pub fn holds_task(&self, seq: u64) -> bool {

@@ -121,6 +121,8 @@ fn an_archived_task_comes_back_with_all_that_belongs_to_it() {
     let back = world.requeue(tasks[1]).expect("failed");
     assert_eq!((back.task.attempts, back.spec.prompt.as_str()), (0, "hello"));
     let world = world.restart();
+    let spec = world.store.hot().unwrap().spec(tasks[1].seq()).unwrap();
+    assert_eq!(spec.as_ref(), Some(&back.spec), "it needs the archive no more");
     assert_eq!(world.query.task(tasks[1]), Ok(back));
     assert_eq!(world.query.artifact(artifact).expect("kept").task_id, tasks[1]);
     assert_eq!(world.listed(None, 2), newest_first(&tasks));

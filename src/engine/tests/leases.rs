@@ -131,8 +131,11 @@ fn a_lease_lasts_its_time_whatever_the_wall_clock_does_p4() {
         world.clock.set_wall(NOW.saturating_add(jump));
         let shown = world.heartbeat(task, held).expect("still held").expires_at;
         assert_eq!(shown, NOW.saturating_add(jump).saturating_add(TTL_MS as i64));
+        world.heartbeat(task, held).expect("still held");
         world.clock.set_wall(NOW);
-        world.pass_ms(TTL_MS + 1);
+        world.pass_ms(TTL_MS);
+        assert_eq!(world.status(task), TaskStatus::Running, "as long as before");
+        world.pass_ms(1);
         assert_eq!(world.status(task), TaskStatus::Queued, "and no longer than that");
     }
 }
@@ -148,9 +151,10 @@ fn a_silent_workers_task_returns_leased_or_running_and_dies_when_its_attempts_ar
             if beats {
                 world.heartbeat(task, held).expect("held");
             }
-            let wake = world.core.next_wake().expect("something is due");
-            assert!(wake <= world.clock.now().mono.after_ms(TTL_MS), "the reaper wakes in time");
-            world.pass_ms(TTL_MS + 1);
+            let due = world.clock.now().mono.after_ms(TTL_MS);
+            world.pass_ms(TTL_MS - 1);
+            assert_eq!(world.core.next_wake(), Some(due), "the reaper wakes in time");
+            world.pass_ms(2);
             let expected = if attempt < 3 { TaskStatus::Queued } else { TaskStatus::Dead };
             assert_eq!(world.status(task), expected, "attempt {attempt}, beats {beats}");
             assert_eq!(world.query.stats().leases_active, 0);
@@ -214,4 +218,30 @@ fn after_a_restart_every_active_lease_has_its_full_time_again_p4() {
     world.pass_ms(1);
     assert_eq!(world.status(running), TaskStatus::Queued);
     assert_eq!(world.status(leased), TaskStatus::Running);
+}
+
+#[test]
+fn an_ended_lease_tells_of_its_last_sign_of_life_over_restarts_too() {
+    for expires in [false, true] {
+        let mut world = World::new();
+        world.register("w", 1);
+        let task = world.create();
+        let held = world.leased(task);
+        for _ in 0..3 {
+            world.pass_ms(100_000);
+            world.heartbeat(task, held).expect("held");
+        }
+        let heard = world.clock.now().wall;
+        if expires {
+            world.pass_ms(TTL_MS + 1);
+        } else {
+            world.complete(task, held).expect("held");
+        }
+        let shown = |world: &World| {
+            let lease = world.query.task(task).unwrap().task.ended.remove(0).lease;
+            (lease.last_heartbeat, lease.expires_at)
+        };
+        assert_eq!(shown(&world), (heard, heard + TTL_MS as i64));
+        assert_eq!(shown(&world.restart()), (heard, heard + TTL_MS as i64));
+    }
 }
