@@ -22,6 +22,7 @@ use crate::domain::{
     WorkerId, WorkerStatus, context_key,
 };
 use crate::store::{AuditEntry, Copied, Counters, JournalRecord, Store, StoreError, StoredWorker};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The most tasks that may be queued, leased or running.
@@ -58,6 +59,9 @@ pub struct Core {
     waiting: Waiting,
     journal_records: usize,
     released: bool,
+    /// Since waiting claims were last served something may have made a match possible: a task is
+    /// ready, a lease ended, a worker came back or offers more.
+    may_match: bool,
     deliver: Box<dyn FnMut(Delivery) + Send>,
 }
 
@@ -77,6 +81,7 @@ impl Core {
             waiting: Waiting::default(),
             journal_records: hot.journal_len()? as usize,
             released: false,
+            may_match: false,
             deliver: Box::new(Delivery::hand_out),
             store: store.clone(),
         };
@@ -350,24 +355,35 @@ impl Core {
         Ok(ClaimAnswer { task: TaskView { task, spec }, lease })
     }
 
-    /// Gives ready tasks to waiting claims until nobody who waits may take what is there.
+    /// Gives ready tasks to waiting claims until nobody who waits may take what is there. Serving
+    /// only takes room away, so a task that nobody may take now is not looked at again.
     fn serve_waiting(&mut self, batch: &mut Batch<'_>) -> Result<(), EngineError> {
-        'again: while !self.ready.is_empty() && !self.waiting.is_empty() {
+        if !std::mem::take(&mut self.may_match) {
+            return Ok(());
+        }
+        let mut left_over = HashSet::new();
+        'again: while !self.waiting.is_empty() {
             for seq in self.ready.heads() {
+                if left_over.contains(&seq) {
+                    continue;
+                }
                 let task = batch.task_at(seq)?.ok_or(Refusal::TaskNotFound)?;
                 let context = context_key(&task.context_id);
                 let candidates =
                     self.waiting.workers().filter_map(|id| self.workers.candidate(id, context));
-                if let Ok(worker) = domain::pick_worker(&task, candidates) {
-                    let worker = worker.clone();
-                    if let Some(waiter) = self.waiting.take_for(&worker) {
-                        self.hand_out(batch, seq, waiter);
-                    }
-                    continue 'again;
+                let Ok(worker) = domain::pick_worker(&task, candidates) else {
+                    left_over.insert(seq);
+                    continue;
+                };
+                let worker = worker.clone();
+                if let Some(waiter) = self.waiting.take_for(&worker) {
+                    self.hand_out(batch, seq, waiter);
                 }
+                continue 'again;
             }
             break;
         }
+        self.may_match = false;
         Ok(())
     }
 
@@ -475,6 +491,7 @@ impl Core {
             let stored = StoredWorker { worker, last_heartbeat: Some(batch.now.wall) };
             batch.changes.workers.insert(id.clone(), Some(stored.clone()));
             self.workers.put(stored, batch.now.mono);
+            self.may_match = true;
         }
         self.heard_of(batch, &id);
         let view = self.workers.view(&id).expect("registered just now");
@@ -527,6 +544,7 @@ impl Core {
     fn heard_of(&mut self, batch: &mut Batch<'_>, id: &WorkerId) {
         batch.touched_workers.insert(id.clone());
         if self.workers.heard_of(id, batch.now) {
+            self.may_match = true;
             let detail = format!("Worker {id} is back");
             self.tell_of_worker(batch, EventKind::WorkerOnline, id, "runtime", detail);
         }
@@ -574,6 +592,7 @@ impl Core {
         }
         self.counters.tasks_by_status[task.status as usize] += 1;
         self.tell(batch, kind, task.id.to_string(), audit);
+        self.may_match = true;
         self.schedule(old, &task, batch.now);
         for holder in old.into_iter().chain([&task]).filter_map(|task| task.lease.as_ref()) {
             batch.touched_workers.insert(holder.worker_id.clone());

@@ -50,7 +50,8 @@ fn random_batch(dice: &mut Dice, outside: &mut Outside, answers: &mut Answers) -
             (2, Some(task), _) => answers.leased.push(queue(&mut batch, |r| lease(task, r))),
             (3, ..) => {
                 let wait_ms = [0, 20_000][dice.roll(2)];
-                answers.claimed.push(queue(&mut batch, |r| claim(name, wait_ms, r)));
+                let answer = queue(&mut batch, |r| claim(name, wait_ms, r));
+                answers.claimed.push((name, answer));
             }
             (4, _, Some((task, held))) => drop(queue(&mut batch, |r| heartbeat(task, held, r))),
             (5 | 6, _, Some((task, held))) => {
@@ -82,7 +83,7 @@ fn random_batch(dice: &mut Dice, outside: &mut Outside, answers: &mut Answers) -
 struct Answers {
     created: Vec<Receiver<Result<TaskView, EngineError>>>,
     leased: Vec<Receiver<Result<LeaseAnswer, EngineError>>>,
-    claimed: Vec<Receiver<ClaimResult>>,
+    claimed: Vec<(&'static str, Receiver<ClaimResult>)>,
     completed: Vec<(LeaseId, Receiver<Result<Completed, EngineError>>)>,
 }
 
@@ -96,7 +97,7 @@ impl Answers {
                 .leases
                 .extend(got(leased).map(|answer| (answer.lease.task_id, answer.lease.id)));
         }
-        self.claimed.retain_mut(|waiting| match waiting.try_recv() {
+        self.claimed.retain_mut(|(_, waiting)| match waiting.try_recv() {
             Ok(answer) => {
                 let claimed = answer.expect("registered");
                 outside.leases.extend(claimed.map(|got| (got.lease.task_id, got.lease.id)));
@@ -173,6 +174,13 @@ fn every_promise_holds_in_random_lives_p1_to_p7() {
             world.step(batch);
             answers.note(&mut outside);
             check(&world, &outside);
+            if world.query.stats().tasks_by_status[TaskStatus::Queued as usize] > 0 {
+                for (name, _) in &answers.claimed {
+                    let view = world.query.worker(&worker(name)).expect("registered").0;
+                    let free = view.active_leases < view.worker.capabilities.max_concurrency;
+                    assert!(!free || !view.is_online(), "{name} waits beside a queued task");
+                }
+            }
         }
     }
 }
