@@ -258,21 +258,18 @@ impl Query {
 
     /// The worker and its active leases.
     pub fn worker(&self, id: &WorkerId) -> Result<(WorkerView, Vec<LeaseView>), EngineError> {
-        let held = {
+        let (view, held) = {
             let index = self.visible.index();
             let view = index.worker(id).ok_or(Refusal::WorkerNotFound)?.clone();
-            (view, index.leases_below(LeaseStatus::Active, u64::MAX, usize::MAX))
+            (view, index.leases_held(id))
         };
-        let (view, active) = held;
         let hot = self.store.hot()?;
         let mut leases = Vec::new();
-        if view.active_leases > 0 {
-            for (_, task) in active {
-                let Some(mut task) = hot.task(task)? else { continue };
-                self.visible.index().overlay(&mut task);
-                let lease = task.lease.as_ref().filter(|lease| lease.worker_id == *id);
-                leases.extend(lease.map(|lease| LeaseView::of(&task, lease, LeaseStatus::Active)));
-            }
+        for (_, task) in held {
+            let Some(mut task) = hot.task(task)? else { continue };
+            self.visible.index().overlay(&mut task);
+            let lease = task.lease.as_ref().filter(|lease| lease.worker_id == *id);
+            leases.extend(lease.map(|lease| LeaseView::of(&task, lease, LeaseStatus::Active)));
         }
         Ok((view, leases))
     }

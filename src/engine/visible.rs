@@ -38,6 +38,8 @@ pub struct Index {
     by_status: [BTreeSet<u64>; 7],
     /// By status in the order of `LeaseStatus::ALL`: lease sequence → task sequence.
     leases: [BTreeMap<u64, u64>; 3],
+    /// The active ones of `leases` by their holder.
+    held: HashMap<WorkerId, BTreeMap<u64, u64>>,
     outcomes: BTreeMap<u64, u64>,
     renewals: HashMap<u64, Renewal>,
     workers: HashMap<WorkerId, WorkerView>,
@@ -67,7 +69,9 @@ impl Index {
         }
         for ended in &task.ended {
             let lease = ended.lease.id.seq();
-            self.leases[LeaseStatus::Active as usize].remove(&lease);
+            if self.leases[LeaseStatus::Active as usize].remove(&lease).is_some() {
+                self.let_go(&ended.lease.worker_id, lease);
+            }
             self.leases[ended.status() as usize].insert(lease, seq);
             if let Some(outcome) = ended.outcome {
                 self.outcomes.insert(outcome, seq);
@@ -75,10 +79,22 @@ impl Index {
         }
         match &task.lease {
             Some(lease) => {
-                self.leases[LeaseStatus::Active as usize].insert(lease.id.seq(), seq);
+                let id = lease.id.seq();
+                if self.leases[LeaseStatus::Active as usize].insert(id, seq).is_none() {
+                    self.held.entry(lease.worker_id.clone()).or_default().insert(id, seq);
+                }
             }
             None => {
                 self.renewals.remove(&seq);
+            }
+        }
+    }
+
+    fn let_go(&mut self, holder: &WorkerId, lease: u64) {
+        if let Some(held) = self.held.get_mut(holder) {
+            held.remove(&lease);
+            if held.is_empty() {
+                self.held.remove(holder);
             }
         }
     }
@@ -138,6 +154,12 @@ impl Index {
     pub fn leases_below(&self, status: LeaseStatus, before: u64, limit: usize) -> Vec<(u64, u64)> {
         let leases = self.leases[status as usize].range(..before).rev().take(limit);
         leases.map(|(lease, task)| (*lease, *task)).collect()
+    }
+
+    /// (lease, task) of the worker's active leases, newest first.
+    pub fn leases_held(&self, holder: &WorkerId) -> Vec<(u64, u64)> {
+        let held = self.held.get(holder).into_iter().flatten().rev();
+        held.map(|(lease, task)| (*lease, *task)).collect()
     }
 
     pub fn active_leases(&self) -> usize {
