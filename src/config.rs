@@ -170,8 +170,17 @@ impl Config {
         }
         let facts = [
             (
-                self.membridge_admin_key.is_none(),
-                "MEMBRIDGE_ADMIN_KEY is not set: Membridge will answer nothing but its health",
+                self.retention_days.is_some(),
+                "RETENTION_DAYS is checked but not used: this version deletes nothing",
+            ),
+            (
+                self.public_url.is_some() || self.membridge_agent_key.is_some(),
+                "PUBLIC_URL and MEMBRIDGE_AGENT_KEY are checked but not used: this version pushes no \
+                 tasks, workers claim them",
+            ),
+            (
+                self.session_secret.is_some(),
+                "SESSION_SECRET is not used: this version has no page to sign in to",
             ),
             (
                 self.database_url.is_some(),

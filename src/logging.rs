@@ -19,8 +19,9 @@ use simple_logger::SimpleLogger;
 compile_error!("a full log disk would end the process: build with panic = \"unwind\"");
 
 thread_local! {
-    /// Whether this thread is printing a line: then a panic is no bug of ours and says nothing.
-    static PRINTING: Cell<bool> = const { Cell::new(false) };
+    /// Whether a panic of this thread is expected (a line that cannot be printed, a damaged file): then
+    /// it is no bug of ours and says nothing.
+    static PANIC_EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes `log`'s macros print lines of `level` and above. For `main`, once; a second call changes
@@ -33,10 +34,18 @@ pub fn start(level: LevelFilter) {
     log::set_max_level(level);
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        if !PRINTING.get() {
+        if !PANIC_EXPECTED.get() {
             usual(info);
         }
     }));
+}
+
+/// Runs what may panic on a damaged file, without the hook's noise; None when it did.
+pub fn quietly<T>(run: impl FnOnce() -> T) -> Option<T> {
+    let nested = PANIC_EXPECTED.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(run)).ok();
+    PANIC_EXPECTED.set(nested);
+    result
 }
 
 /// A logger whose failure harms nobody but the line.
@@ -52,9 +61,9 @@ impl<L: Log> Guarded<L> {
 
     /// Whether the line was printed.
     fn print(&self, record: &Record) -> bool {
-        let nested = PRINTING.replace(true);
+        let nested = PANIC_EXPECTED.replace(true);
         let printed = panic::catch_unwind(AssertUnwindSafe(|| self.inner.log(record))).is_ok();
-        PRINTING.set(nested);
+        PANIC_EXPECTED.set(nested);
         printed
     }
 

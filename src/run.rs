@@ -179,7 +179,7 @@ async fn run(
         say(line);
     }
     say(contents(engine, opened));
-    say(format!("listening on http://{address}"));
+    say(format!("listening on http://{address}{}", if_everywhere(address)));
     let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock));
 
     tokio::spawn(writer.hand_out_answers());
@@ -241,7 +241,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
             line: format!(
                 "cannot listen on {address}: {error}; choose another with --host and --port"
             ),
-            code: exit::CONFIG,
+            code: exit::PORT_IN_USE,
         },
     }
 }
@@ -251,6 +251,9 @@ fn membridge(config: &Config, saved: Settings, clock: Arc<dyn Clock>) -> Membrid
     let saved_url = saved.membridge_server_url.and_then(|url| parse_base_url(&url).ok());
     if saved_url.is_some() {
         say("Membridge: saved settings are used, they win over MEMBRIDGE_SERVER_URL and its key");
+    }
+    if saved.membridge_admin_key.is_none() && config.membridge_admin_key.is_none() {
+        say("MEMBRIDGE_ADMIN_KEY is not set: Membridge will answer nothing but its health");
     }
     let url: BaseUrl = saved_url.unwrap_or_else(|| config.membridge_server_url.clone());
     let saved_key = saved.membridge_admin_key.map(Secret::new);
@@ -283,6 +286,16 @@ fn contents(engine: &Engine, opened: &Opened) -> String {
         finished.iter().sum::<u64>(),
         stats.workers_total
     )
+}
+
+/// Nobody opens the address that stands for all of them.
+fn if_everywhere(address: SocketAddr) -> String {
+    match address.ip().is_unspecified() {
+        true => {
+            format!(" (every address of this machine; here http://127.0.0.1:{})", address.port())
+        }
+        false => String::new(),
+    }
 }
 
 fn start_worker(

@@ -25,7 +25,7 @@ pub struct Moved {
 /// Copies one round to the archive and lets the hot file go of it.
 pub async fn run_once(engine: &Engine) -> Result<Moved, EngineError> {
     let copied = engine.read(|query| query.copy_finished(TASKS_AT_ONCE, CHANGES_AT_ONCE)).await?;
-    let moved = Moved { tasks: copied.tasks.len(), journal: copied.journal_records };
+    let moved = Moved { tasks: copied.tasks.len(), journal: copied.journal.len() };
     if moved.tasks > 0 || moved.journal > 0 {
         engine.archived(copied).await?;
     }

@@ -53,9 +53,8 @@ fn an_env_file_of_the_system_we_replace_starts_the_server() {
     assert!(config.redirects_to_https());
     assert_eq!(config.minio.as_ref().unwrap().endpoint.as_str(), "http://127.0.0.1:9000");
     let notes = config.notes();
-    assert!(notes[0].starts_with("DATABASE_URL is ignored"), "{notes:?}");
-    assert!(notes[1].starts_with("MINIO_*"), "{notes:?}");
-    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes.iter().any(|note| note.starts_with("DATABASE_URL is ignored")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.starts_with("MINIO_*")), "{notes:?}");
     assert!(!format!("{config:?}").contains("p%40$s"));
 }
 
@@ -181,7 +180,8 @@ fn lists_take_commas_and_blanks() {
     assert_eq!(config.trusted_proxies.len(), 2);
     assert_eq!(config.allowed_hosts, ["pi.lan", "fd00::1"]);
     assert!(load("TRUSTED_PROXIES=none", &[]).unwrap().trusted_proxies.is_empty());
-    assert!(load("TRUSTED_PROXIES=0.0.0.0/0", &[]).unwrap().notes().len() > 2);
+    let notes = load("TRUSTED_PROXIES=0.0.0.0/0", &[]).unwrap().notes();
+    assert!(notes.iter().any(|note| note.contains("trusts everyone")), "{notes:?}");
     assert_eq!(load("RETENTION_DAYS=0", &[]).unwrap().retention_days, None);
     assert_eq!(load("RETENTION_DAYS=30", &[]).unwrap().retention_days, Some(30));
 }

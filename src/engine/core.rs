@@ -79,7 +79,7 @@ impl Core {
             deadlines: Deadlines::default(),
             workers: Workers::default(),
             waiting: Waiting::default(),
-            journal_records: hot.journal_len()? as usize,
+            journal_records: hot.journal_len()?,
             released: false,
             may_match: false,
             deliver: Box::new(Delivery::hand_out),
@@ -478,12 +478,12 @@ impl Core {
         let worker =
             domain::register(known.as_ref(), id.clone(), registration, seq, batch.now.wall);
         if known.as_ref() != Some(&worker) {
-            let (kind, word) = match known {
-                None => (EventKind::WorkerRegistered, "registered"),
-                Some(_) => (EventKind::WorkerUpdated, "updated"),
+            let kind = match known {
+                None => EventKind::WorkerRegistered,
+                Some(_) => EventKind::WorkerUpdated,
             };
             let detail = format!(
-                "Worker {id} {word}, status={}, max_concurrency={}",
+                "Worker {id} registered, status={}, max_concurrency={}",
                 worker.status.as_str(),
                 worker.capabilities.max_concurrency
             );
@@ -529,8 +529,8 @@ impl Core {
                 batch.left.push(task);
             }
         }
-        batch.changes.archived_journal = copied.journal_last;
-        self.journal_records = self.journal_records.saturating_sub(copied.journal_records);
+        self.journal_records = self.journal_records.saturating_sub(copied.journal.len());
+        batch.changes.archived_journal = copied.journal;
         Ok(())
     }
 

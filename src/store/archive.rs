@@ -5,8 +5,10 @@
 //! commit keeps quick-repair, so that the file opens at once however large it is. A task that lives
 //! again keeps its old copy here until then: who reads asks the hot file first.
 
-use super::hot::read;
-use super::schema::{AUDIT, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_STATUS};
+use super::hot::{JournalKey, read};
+use super::schema::{
+    AUDIT, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_STATUS, part_of_outcome,
+};
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
@@ -16,9 +18,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetada
 pub struct Copied {
     /// The records as they were copied.
     pub tasks: Vec<Task>,
-    pub journal_records: usize,
-    /// The last journal key that was copied.
-    pub journal_last: Option<u64>,
+    pub journal: Vec<JournalKey>,
 }
 
 /// What the archive holds, for the start's line and the operator.
@@ -82,11 +82,7 @@ impl Store {
             }
         }
         txn.commit()?;
-        Ok(Copied {
-            tasks: copied,
-            journal_records: journal.len(),
-            journal_last: journal.last().map(|(key, _)| *key),
-        })
+        Ok(Copied { tasks: copied, journal: journal.into_iter().map(|(key, _)| key).collect() })
     }
 
     /// A consistent view of the archive; taken after the hot one, or a task that moves meanwhile
@@ -101,7 +97,7 @@ impl Store {
 pub struct Archive {
     txn: ReadTransaction,
     tasks: ReadOnlyTable<u64, &'static [u8]>,
-    parts: ReadOnlyTable<(u64, u32), &'static [u8]>,
+    parts: ReadOnlyTable<(u64, u64), &'static [u8]>,
 }
 
 impl Archive {
@@ -114,7 +110,7 @@ impl Archive {
     }
 
     pub fn outcome(&self, seq: u64, fence: u32) -> Result<Option<Outcome>, StoreError> {
-        read(&self.parts, (seq, fence))
+        read(&self.parts, (seq, part_of_outcome(fence)))
     }
 
     /// Task sequences below `before`, newest first. `lives_on` tells of a copy with this status

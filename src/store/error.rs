@@ -45,7 +45,7 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Damaged(path, why) => write!(
                 f,
-                "{} is damaged or not a bloom-runtime file ({why}); nothing was changed: restore it from a backup, or move it away to start empty",
+                "{} is damaged or not a bloom-runtime file ({why}); it was left as it is: restore it from a backup, or move it away to start empty",
                 path.display()
             ),
             StoreError::Missing { path, beside } => write!(
@@ -54,8 +54,13 @@ impl fmt::Display for StoreError {
                 path.display(),
                 beside.display()
             ),
-            StoreError::Full => write!(f, "no space is left on the disk of the data directory"),
-            StoreError::Io(what) => write!(f, "the store failed: {what}"),
+            StoreError::Full => f.write_str(
+                "no space is left on the disk of the data directory; free some, then start again: what was answered is safe",
+            ),
+            StoreError::Io(what) => write!(
+                f,
+                "the data files cannot be read or written: {what}; check the disk, then start again: what was answered is safe"
+            ),
         }
     }
 }

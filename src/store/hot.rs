@@ -4,15 +4,14 @@
 //! (P6); a transition writes no spec. Not here: which changes belong together, the engine says.
 
 use super::schema::{
-    Counters, JOURNAL, JournalRecord, META, META_SETTINGS, PART_SPEC, PARTS, Settings,
-    StoredWorker, TASKS, WORKERS,
+    Counters, HOT, JOURNAL, JournalRecord, LARGE, META, META_SETTINGS, PART_SPEC, PART_TASK,
+    SMALL_PART_BYTES, Settings, StoredWorker, WORKERS, part_of_outcome,
 };
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{Outcome, Task, TaskSpec, WorkerId};
-use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-};
+use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 /// All that one commit changes in the hot file.
@@ -27,8 +26,8 @@ pub struct HotChanges {
     pub settings: Option<Settings>,
     /// Tasks that stand in the archive and leave the hot file.
     pub archived: Vec<u64>,
-    /// Journal records up to this key stand in the archive.
-    pub archived_journal: Option<u64>,
+    /// Journal records that stand in the archive.
+    pub archived_journal: Vec<JournalKey>,
     /// The first change's sequence and the record, when there are changes to tell of.
     pub journal: Option<(u64, JournalRecord)>,
 }
@@ -39,13 +38,64 @@ impl HotChanges {
             && self.workers.is_empty()
             && self.settings.is_none()
             && self.archived.is_empty()
-            && self.archived_journal.is_none()
+            && self.archived_journal.is_empty()
             && self.journal.is_none()
     }
 }
 
+/// Where a journal record stands: the newest task at its commit, and its first change sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalKey(u64, u64);
+
+type Parts<'t> = Table<'t, (u64, u64), &'static [u8]>;
+/// Above every key: the newest journal record is the last of all.
+const NEWEST: (u64, u64) = (u64::MAX, u64::MAX);
+
+type LargeParts = Vec<((u64, u64), Vec<u8>)>;
+
 fn json(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     Ok(serde_json::to_vec(record)?)
+}
+
+impl HotChanges {
+    fn touches_parts(&self) -> bool {
+        !self.tasks.is_empty()
+            || !self.archived.is_empty()
+            || !self.archived_journal.is_empty()
+            || self.journal.is_some()
+    }
+
+    fn write_parts(&self, hot: &mut Parts<'_>) -> Result<LargeParts, StoreError> {
+        let mut large = Vec::new();
+        let mut put = |hot: &mut Parts<'_>, key, bytes: Vec<u8>| {
+            if bytes.len() <= SMALL_PART_BYTES {
+                hot.insert(key, bytes.as_slice())?;
+            } else {
+                large.push((key, bytes));
+            }
+            Ok::<_, StoreError>(())
+        };
+        for (seq, task) in &self.tasks {
+            hot.insert((*seq, PART_TASK), json(task)?.as_slice())?;
+        }
+        for (seq, spec) in &self.specs {
+            put(hot, (*seq, PART_SPEC), json(spec)?)?;
+        }
+        for ((seq, fence), outcome) in &self.outcomes {
+            put(hot, (*seq, part_of_outcome(*fence)), json(outcome)?)?;
+        }
+        for seq in &self.archived {
+            hot.retain_in((*seq, 0)..(*seq, JOURNAL), |_, _| false)?;
+        }
+        for JournalKey(task, change) in &self.archived_journal {
+            hot.remove((*task, JOURNAL + change))?;
+        }
+        if let Some((first, record)) = &self.journal {
+            let key = (record.counters.last_task, JOURNAL + first);
+            hot.insert(key, json(record)?.as_slice())?;
+        }
+        Ok(large)
+    }
 }
 
 impl Store {
@@ -54,26 +104,17 @@ impl Store {
     pub fn commit(&self, changes: &HotChanges) -> Result<(), StoreError> {
         let mut txn = self.hot.begin_write()?;
         txn.set_two_phase_commit(true);
-        if !changes.tasks.is_empty() || !changes.archived.is_empty() {
-            let mut tasks = txn.open_table(TASKS)?;
-            for (seq, task) in &changes.tasks {
-                tasks.insert(seq, json(task)?.as_slice())?;
-            }
-            for seq in &changes.archived {
-                tasks.remove(seq)?;
-            }
+        let mut large = Vec::new();
+        if changes.touches_parts() {
+            large = changes.write_parts(&mut txn.open_table(HOT)?)?;
         }
-        if !changes.specs.is_empty() || !changes.outcomes.is_empty() || !changes.archived.is_empty()
-        {
-            let mut parts = txn.open_table(PARTS)?;
-            for (seq, spec) in &changes.specs {
-                parts.insert((*seq, PART_SPEC), json(spec)?.as_slice())?;
-            }
-            for (key, outcome) in &changes.outcomes {
-                parts.insert(key, json(outcome)?.as_slice())?;
+        if !large.is_empty() || !changes.archived.is_empty() {
+            let mut table = txn.open_table(LARGE)?;
+            for (key, bytes) in large {
+                table.insert(key, bytes.as_slice())?;
             }
             for seq in &changes.archived {
-                parts.retain_in((*seq, 0)..=(*seq, u32::MAX), |_, _| false)?;
+                table.retain_in((*seq, 0)..=(*seq, u64::MAX), |_, _| false)?;
             }
         }
         if !changes.workers.is_empty() {
@@ -88,15 +129,6 @@ impl Store {
         if let Some(settings) = &changes.settings {
             txn.open_table(META)?.insert(META_SETTINGS, json(settings)?.as_slice())?;
         }
-        if changes.journal.is_some() || changes.archived_journal.is_some() {
-            let mut journal = txn.open_table(JOURNAL)?;
-            if let Some(last) = changes.archived_journal {
-                journal.retain_in(..=last, |_, _| false)?;
-            }
-            if let Some((first, record)) = &changes.journal {
-                journal.insert(first, json(record)?.as_slice())?;
-            }
-        }
         txn.commit()?;
         Ok(())
     }
@@ -104,18 +136,18 @@ impl Store {
     /// A consistent view of the hot file; hold it for one page, never while waiting for a client.
     pub fn hot(&self) -> Result<Hot, StoreError> {
         let txn = self.hot.begin_read()?;
-        Ok(Hot { tasks: txn.open_table(TASKS)?, parts: txn.open_table(PARTS)?, txn })
+        Ok(Hot { parts: txn.open_table(HOT)?, large: txn.open_table(LARGE)?, txn })
     }
 }
 
 /// A snapshot of the hot file.
 pub struct Hot {
     txn: ReadTransaction,
-    tasks: ReadOnlyTable<u64, &'static [u8]>,
-    parts: ReadOnlyTable<(u64, u32), &'static [u8]>,
+    parts: ReadOnlyTable<(u64, u64), &'static [u8]>,
+    large: ReadOnlyTable<(u64, u64), &'static [u8]>,
 }
 
-pub(super) fn read<T: serde::de::DeserializeOwned, K: redb::Key + 'static>(
+pub(super) fn read<T: DeserializeOwned, K: redb::Key + 'static>(
     table: &ReadOnlyTable<K, &'static [u8]>,
     key: K::SelfType<'_>,
 ) -> Result<Option<T>, StoreError> {
@@ -127,38 +159,49 @@ pub(super) fn read<T: serde::de::DeserializeOwned, K: redb::Key + 'static>(
 
 impl Hot {
     pub fn task(&self, seq: u64) -> Result<Option<Task>, StoreError> {
-        read(&self.tasks, seq)
+        read(&self.parts, (seq, PART_TASK))
     }
 
     pub fn spec(&self, seq: u64) -> Result<Option<TaskSpec>, StoreError> {
-        read(&self.parts, (seq, PART_SPEC))
+        self.part((seq, PART_SPEC))
     }
 
     /// What was completed under the lease with this fence.
     pub fn outcome(&self, seq: u64, fence: u32) -> Result<Option<Outcome>, StoreError> {
-        read(&self.parts, (seq, fence))
+        self.part((seq, part_of_outcome(fence)))
     }
 
-    /// Every part of a task as it is stored, for the way to the archive.
-    pub(super) fn parts(&self, seq: u64) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
+    fn part<T: DeserializeOwned>(&self, key: (u64, u64)) -> Result<Option<T>, StoreError> {
+        match read(&self.parts, key)? {
+            Some(part) => Ok(Some(part)),
+            None => read(&self.large, key),
+        }
+    }
+
+    /// Spec and outcomes of a task as they are stored, for the way to the archive.
+    pub(super) fn parts(&self, seq: u64) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         let mut parts = Vec::new();
-        for part in self.parts.range((seq, 0)..=(seq, u32::MAX))? {
+        let within = (seq, PART_SPEC)..(seq, JOURNAL);
+        for part in self.parts.range(within.clone())?.chain(self.large.range(within)?) {
             let (key, bytes) = part?;
             parts.push((key.value().1, bytes.value().to_vec()));
         }
         Ok(parts)
     }
 
-    /// Every task of the hot file in order of creation, one at a time, for rebuilding memory.
+    /// Every task of the hot file in order of creation, one at a time, for rebuilding memory. What
+    /// stands between two tasks is leapt over.
     pub fn for_each_task(&self, mut visit: impl FnMut(Task)) -> Result<(), StoreError> {
-        for entry in self.tasks.iter()? {
-            visit(serde_json::from_slice(entry?.1.value())?);
+        let mut from = 0;
+        while let Some(entry) = self.parts.range((from, PART_TASK)..)?.next() {
+            let (key, bytes) = entry?;
+            let (seq, part) = key.value();
+            if part == PART_TASK {
+                visit(serde_json::from_slice(bytes.value())?);
+            }
+            from = seq + 1;
         }
         Ok(())
-    }
-
-    pub fn task_count(&self) -> Result<u64, StoreError> {
-        Ok(self.tasks.len()?)
     }
 
     pub fn workers(&self) -> Result<Vec<StoredWorker>, StoreError> {
@@ -172,20 +215,38 @@ impl Hot {
 
     /// Sequences and counts after the newest commit.
     pub fn counters(&self) -> Result<Counters, StoreError> {
-        match self.txn.open_table(JOURNAL)?.last()? {
-            Some((_, bytes)) => {
-                Ok(serde_json::from_slice::<JournalRecord>(bytes.value())?.counters)
-            }
+        match self.older_record(NEWEST, u64::MAX)? {
+            Some((_, record)) => Ok(record.counters),
             None => Ok(Counters::default()),
         }
+    }
+
+    /// The newest journal record below a key that holds changes below `before`. Parts of tasks
+    /// between two records are leapt over.
+    fn older_record(
+        &self,
+        mut below: (u64, u64),
+        before: u64,
+    ) -> Result<Option<(JournalKey, JournalRecord)>, StoreError> {
+        while let Some(entry) = self.parts.range(..below)?.next_back() {
+            let (key, bytes) = entry?;
+            let (task, part) = key.value();
+            below = if part < JOURNAL { (task, PART_TASK) } else { (task, part) };
+            if part >= JOURNAL && part - JOURNAL < before {
+                let record = serde_json::from_slice(bytes.value())?;
+                return Ok(Some((JournalKey(task, part - JOURNAL), record)));
+            }
+        }
+        Ok(None)
     }
 
     /// At most `limit` audit entries below the change sequence `before`, newest first, and whether
     /// the journal was read to its end, after which the archive goes on.
     pub fn audit(&self, before: u64, limit: usize) -> Result<(Vec<AuditEntry>, bool), StoreError> {
         let mut entries = Vec::new();
-        for record in self.txn.open_table(JOURNAL)?.range(..before)?.rev() {
-            let record: JournalRecord = serde_json::from_slice(record?.1.value())?;
+        let mut below = NEWEST;
+        while let Some((JournalKey(task, change), record)) = self.older_record(below, before)? {
+            below = (task, JOURNAL + change);
             let older = record.changes.into_iter().rev().flatten();
             entries.extend(older.filter(|entry| entry.id.seq() < before));
             if entries.len() >= limit {
@@ -196,30 +257,50 @@ impl Hot {
         Ok((entries, true))
     }
 
+    /// Shows journal records, oldest first, until `visit` has seen enough.
+    fn for_each_record(
+        &self,
+        mut visit: impl FnMut(JournalKey, AccessGuard<'_, &'static [u8]>) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut from = (0, JOURNAL);
+        while let Some(entry) = self.parts.range(from..)?.next() {
+            let (key, bytes) = entry?;
+            let (task, part) = key.value();
+            from = (task, JOURNAL.max(part + 1));
+            if part >= JOURNAL && !visit(JournalKey(task, part - JOURNAL), bytes)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Journal records but the newest, oldest first, with their keys, until they hold `changes`.
     pub(super) fn old_journal(
         &self,
         changes: usize,
-    ) -> Result<Vec<(u64, JournalRecord)>, StoreError> {
-        let journal = self.txn.open_table(JOURNAL)?;
-        let Some(newest) = journal.last()?.map(|(key, _)| key.value()) else {
-            return Ok(Vec::new());
-        };
-        let mut records = Vec::new();
+    ) -> Result<Vec<(JournalKey, JournalRecord)>, StoreError> {
+        let newest = self.older_record(NEWEST, u64::MAX)?.map(|(key, _)| key);
+        let mut records: Vec<(JournalKey, JournalRecord)> = Vec::new();
         let mut held = 0;
-        for entry in journal.range(..newest)? {
-            let (key, bytes) = entry?;
+        self.for_each_record(|key, bytes| {
+            if Some(key) == newest || held >= changes {
+                return Ok(false);
+            }
             let record: JournalRecord = serde_json::from_slice(bytes.value())?;
             held += record.changes.len();
-            records.push((key.value(), record));
-            if held >= changes {
-                break;
-            }
-        }
+            records.push((key, record));
+            Ok(true)
+        })?;
         Ok(records)
     }
 
-    pub fn journal_len(&self) -> Result<u64, StoreError> {
-        Ok(self.txn.open_table(JOURNAL)?.len()?)
+    /// How many journal records there are.
+    pub fn journal_len(&self) -> Result<usize, StoreError> {
+        let mut records = 0;
+        self.for_each_record(|_, _| {
+            records += 1;
+            Ok(true)
+        })?;
+        Ok(records)
     }
 }

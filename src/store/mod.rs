@@ -14,6 +14,6 @@ mod schema;
 
 pub use archive::{Archive, ArchiveTotals, Copied};
 pub use error::StoreError;
-pub use hot::{Hot, HotChanges};
+pub use hot::{Hot, HotChanges, JournalKey};
 pub use open::{Opened, Store};
 pub use schema::{AuditEntry, Counters, JournalRecord, Settings, StoredWorker};

@@ -6,14 +6,14 @@
 
 use super::StoreError;
 use super::schema::{
-    AUDIT, FORMAT, JOURNAL, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_STATUS,
+    AUDIT, FORMAT, HOT, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_STATUS,
     WORKERS,
 };
+use crate::logging::quietly;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase, StorageBackend};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Memory for pages of the hot file; redb's own default is 1 GiB.
@@ -97,9 +97,8 @@ impl Store {
             let mut txn = hot.begin_write()?;
             txn.set_two_phase_commit(true);
             txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
-            txn.open_table(TASKS)?;
-            txn.open_table(PARTS)?;
-            txn.open_table(JOURNAL)?;
+            txn.open_table(HOT)?;
+            txn.open_table(LARGE)?;
             txn.open_table(WORKERS)?;
             txn.commit()?;
         }
@@ -147,7 +146,7 @@ fn private_file(path: &Path) -> std::io::Result<File> {
 
 /// redb asserts what a healthy file guarantees; on a damaged one such a panic is a finding.
 fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+    quietly(open).unwrap_or_else(|| {
         Err(StoreError::Damaged(path.to_path_buf(), "its structure contradicts itself".into()))
     })
 }

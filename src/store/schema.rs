@@ -2,7 +2,7 @@
 //!
 //! Records are JSON: readable with any tool, tolerant of added fields, and as fast here as a binary
 //! form. Must stay true: keys grow with insertion (a third less is written than with random keys);
-//! a transition touches the leaf of `tasks`, of `journal` and at most one of `parts`. A change of a
+//! a transition rewrites no prompt of more than `SMALL_PART_BYTES`. A change of a
 //! table's meaning raises `FORMAT`. Not here: rules about what a record may say.
 
 use crate::domain::{AuditId, Worker};
@@ -18,18 +18,32 @@ pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub const META_FORMAT: &str = "format";
 pub const META_SETTINGS: &str = "settings";
 
-/// Both files. Task sequence → `domain::Task`: all that transitions rewrite, a few hundred bytes.
-/// The engine's memory is rebuilt from the hot file's alone.
+/// Hot file. (task sequence, part) → the task's live record, its small parts, and the journal.
+///
+/// `PART_TASK` is the `domain::Task` that transitions rewrite, `PART_SPEC` the `TaskSpec`, written
+/// once, `part_of_outcome(fence)` the `Outcome` under that lease. A commit's `JournalRecord` stands
+/// behind the task that was newest then, under `JOURNAL` + its first change sequence, so that what
+/// grows grows in one place: a lone transition rewrites one leaf, not one in each of three tables
+/// (`docs/decisions/0003`).
+pub const HOT: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("hot");
+pub const PART_TASK: u64 = 0;
+pub const PART_SPEC: u64 = 1;
+pub const JOURNAL: u64 = 1 << 63;
+
+/// Hot file. Parts above `SMALL_PART_BYTES`, apart so that no transition rewrites them.
+pub const LARGE: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("large");
+pub const SMALL_PART_BYTES: usize = 1_024;
+
+/// The part that holds what was completed under the lease with this fence.
+pub fn part_of_outcome(fence: u32) -> u64 {
+    PART_SPEC + u64::from(fence)
+}
+
+/// Archive. Task sequence → `domain::Task`.
 pub const TASKS: TableDefinition<u64, &[u8]> = TableDefinition::new("tasks");
 
-/// Both files. (task sequence, part) → the rest of a task, next to each other: part 0 is the
-/// `TaskSpec`, written once; part n is the `Outcome` under the lease with fence n.
-pub const PARTS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("parts");
-pub const PART_SPEC: u32 = 0;
-
-/// Hot file. First change sequence of a commit → `JournalRecord`: the commit's audit entries and
-/// the counts after it, so that a commit appends one record however many changes it holds.
-pub const JOURNAL: TableDefinition<u64, &[u8]> = TableDefinition::new("journal");
+/// Archive. (task sequence, part) → spec and outcomes, numbered as in the hot file.
+pub const PARTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("parts");
 
 /// Hot file. Worker id → `StoredWorker`. Few, and changed by registrations only.
 pub const WORKERS: TableDefinition<&str, &[u8]> = TableDefinition::new("workers");

@@ -12,7 +12,8 @@ use crate::domain::{
 use crate::engine::WorkerChoice;
 use serde_json::{Map, Value};
 
-/// Longest context and agent: they stand in records that every transition rewrites (P9).
+/// Longest context and agent: the one stands in the record that every transition rewrites, both in
+/// the audit trail (P9, `docs/decisions/0006`).
 const NAME_CHARS_MAX: usize = 4_096;
 const WORKER_NAME_CHARS_MAX: usize = 128;
 const URL_CHARS_MAX: usize = 2_048;

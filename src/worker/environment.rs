@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-const ALLOWED: [&str; 14] = [
+const ALLOWED: [&str; 17] = [
     "PATH",
     "HOME",
     "USER",
@@ -20,6 +20,10 @@ const ALLOWED: [&str; 14] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
+    "NODE_EXTRA_CA_CERTS",
+    // What Claude CLI asks for on Alpine, and where it may not replace itself.
+    "USE_BUILTIN_RIPGREP",
+    "DISABLE_AUTOUPDATER",
 ];
 const ALLOWED_PREFIXES: [&str; 4] = ["ANTHROPIC_", "CLAUDE_", "LC_", "SSL_CERT_"];
 
