@@ -70,6 +70,7 @@ impl Core {
     pub fn open(store: Arc<Store>, random: RandomIds, now: Now) -> Result<Self, StoreError> {
         let hot = store.hot()?;
         let counters = hot.counters()?;
+        let (journal_records, oldest_journal) = hot.journal()?;
         let mut core = Core {
             visible: Arc::new(Visible::new()),
             events: Arc::new(Events::new(counters.last_change)),
@@ -79,7 +80,7 @@ impl Core {
             deadlines: Deadlines::default(),
             workers: Workers::default(),
             waiting: Waiting::default(),
-            journal_records: hot.journal_len()?,
+            journal_records,
             released: false,
             may_match: false,
             deliver: Box::new(Delivery::hand_out),
@@ -101,6 +102,7 @@ impl Core {
             index.put_worker(id, core.workers.view(id));
         }
         index.counters = counters;
+        index.oldest_journal = oldest_journal;
         visible.backlog.send_replace(index.backlog(core.journal_records));
         drop(index);
         Ok(core)
@@ -171,6 +173,9 @@ impl Core {
             index.put_worker(id, self.workers.view(id));
         }
         index.counters = self.counters;
+        if let Some(moved) = batch.changes.archived_journal.last() {
+            index.oldest_journal = *moved;
+        }
         let backlog = index.backlog(self.journal_records);
         drop(index);
         self.visible.backlog.send_if_modified(|known| std::mem::replace(known, backlog) != backlog);

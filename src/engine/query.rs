@@ -247,8 +247,9 @@ impl Query {
 
     /// Audit entries below the change sequence `before`.
     pub fn audit(&self, before: u64, limit: usize) -> Result<Page<AuditEntry>, EngineError> {
+        let oldest = self.visible.index().oldest_journal;
         let both = self.both()?;
-        let (mut rows, goes_on) = both.hot.audit(before, limit + 1)?;
+        let (mut rows, goes_on) = both.hot.audit(oldest, before, limit + 1)?;
         if goes_on {
             let below = rows.last().map_or(before, |entry| entry.id.seq());
             rows.extend(both.archive.audit_below(below, limit + 1 - rows.len())?);
@@ -303,8 +304,11 @@ impl Query {
     /// Copies the oldest finished tasks and journal records to the archive; what was copied may then
     /// leave the hot file (`Engine::archived`).
     pub fn copy_finished(&self, tasks: usize, journal: usize) -> Result<Copied, EngineError> {
-        let seqs = self.visible.index().finished(tasks);
-        Ok(self.store.archive_finished(&seqs, journal)?)
+        let (seqs, oldest) = {
+            let index = self.visible.index();
+            (index.finished(tasks), index.oldest_journal)
+        };
+        Ok(self.store.archive_finished(&seqs, oldest, journal)?)
     }
 }
 

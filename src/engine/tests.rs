@@ -215,6 +215,13 @@ impl World {
         self.query.task(task).expect("known").task.status
     }
 
+    /// How many tasks stand in the hot file.
+    pub fn hot_tasks(&self) -> usize {
+        let mut count = 0;
+        self.store.hot().unwrap().for_each_task(|_| count += 1).expect("the disk works");
+        count
+    }
+
     /// Every row of a list of tasks, page by page.
     pub fn listed(&self, status: Option<TaskStatus>, page: usize) -> Vec<TaskId> {
         let mut rows = Vec::new();

@@ -8,7 +8,7 @@
 use super::WorkerView;
 use super::deadlines::Renewal;
 use crate::domain::{LeaseStatus, Task, TaskStatus, WorkerId};
-use crate::store::Counters;
+use crate::store::{Counters, JournalKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -44,6 +44,8 @@ pub struct Index {
     renewals: HashMap<u64, Renewal>,
     workers: HashMap<WorkerId, WorkerView>,
     pub counters: Counters,
+    /// No journal record of the hot file stands before this.
+    pub oldest_journal: JournalKey,
 }
 
 impl Visible {

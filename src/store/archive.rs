@@ -30,14 +30,15 @@ pub struct ArchiveTotals {
 
 impl Store {
     /// Copies these tasks, where they are finished, and old journal records of `journal_changes`
-    /// into the archive in one durable commit.
+    /// into the archive in one durable commit. `oldest` is at or before the oldest record.
     pub fn archive_finished(
         &self,
         seqs: &[u64],
+        oldest: JournalKey,
         journal_changes: usize,
     ) -> Result<Copied, StoreError> {
         let hot = self.hot()?;
-        let journal = hot.old_journal(journal_changes)?;
+        let journal = hot.old_journal(oldest, journal_changes)?;
         if seqs.is_empty() && journal.is_empty() {
             return Ok(Copied::default());
         }

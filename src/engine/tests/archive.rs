@@ -50,7 +50,7 @@ fn a_reader_sees_each_record_once_before_between_and_after_the_move() {
         assert_eq!(everything(&world, page), seen, "after a crash between the two commits");
         world.move_finished();
         assert_eq!(everything(&world, page), seen, "it stands in the archive alone");
-        assert_eq!(world.store.hot().unwrap().task_count().unwrap(), 2);
+        assert_eq!(world.hot_tasks(), 2);
         let world = world.restart();
         assert_eq!(everything(&world, page), seen, "after a restart");
     }
@@ -77,7 +77,7 @@ fn what_changed_while_it_was_copied_stays_in_the_hot_file() {
         let mut world = world.restart();
         assert_eq!(world.status(tasks[0]), TaskStatus::Leased, "requeue first: {requeue_first}");
         assert_eq!(world.listed(None, 1), newest_first(&tasks));
-        assert_eq!(world.store.hot().unwrap().task_count().unwrap(), 1);
+        assert_eq!(world.hot_tasks(), 1);
         world.complete(tasks[0], claimed.lease.id).expect("held");
         world.move_finished();
         assert_eq!(world.status(tasks[0]), TaskStatus::Completed);
@@ -116,7 +116,7 @@ fn complete_requeue_lease_and_archived_in_one_step_build_on_each_other() {
 fn an_archived_task_comes_back_with_all_that_belongs_to_it() {
     let (mut world, tasks) = failed_tasks(3);
     world.move_finished();
-    assert_eq!(world.store.hot().unwrap().task_count().unwrap(), 0);
+    assert_eq!(world.hot_tasks(), 0);
     let artifact = world.query.latest_outcome(tasks[1]).unwrap().artifact_id;
     let back = world.requeue(tasks[1]).expect("failed");
     assert_eq!((back.task.attempts, back.spec.prompt.as_str()), (0, "hello"));
@@ -158,7 +158,7 @@ fn one_round_of_the_mover_holds_a_bounded_number_of_audit_entries_p9() {
     }
     let seen = world.trail();
     let copied = world.query.copy_finished(1_000, 60).expect("the disk works");
-    assert_eq!(copied.journal_records, 2, "as many as begin below the limit, never none");
+    assert_eq!(copied.journal.len(), 2, "as many as begin below the limit, never none");
     world.ask(|reply| Command::Archived { copied, reply }).expect("always possible");
     assert_eq!(world.trail(), seen);
     assert_eq!(world.restart().trail(), seen);
@@ -235,7 +235,7 @@ fn an_idle_mover_writes_nothing_p8() {
     assert_eq!(*world.core.visible.backlog.borrow(), Backlog::Nothing);
     let before = (world.hot.syncs(), world.archive.syncs());
     let copied = world.copy_finished();
-    assert!(copied.tasks.is_empty() && copied.journal_records == 0);
+    assert!(copied.tasks.is_empty() && copied.journal.is_empty());
     assert_eq!((world.hot.syncs(), world.archive.syncs()), before);
     let world = world.restart();
     assert_eq!(*world.core.visible.backlog.borrow(), Backlog::Nothing, "nor after a restart");
