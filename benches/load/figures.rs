@@ -1,9 +1,12 @@
-//! Latencies, rates and the disk's own figure that they are to be read beside.
+//! Latencies, CPU time, and the disk's own figure that they are to be read beside.
 
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// Linux counts CPU time for /proc in hundredths of a second on every machine we know.
+const TICK: Duration = Duration::from_millis(10);
 
 /// How long each request took.
 #[derive(Default)]
@@ -12,13 +15,6 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    pub fn measure<T>(&mut self, act: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
-        let done = act();
-        self.push(began.elapsed());
-        done
-    }
-
     pub fn push(&mut self, took: Duration) {
         self.micros.push(took.as_micros() as u32);
     }
@@ -27,13 +23,19 @@ impl Latencies {
         self.micros.extend(other.micros);
     }
 
-    /// The time in milliseconds that `percent` of the requests did not exceed; 0 when there were none.
-    pub fn percentile_ms(&self, percent: f64) -> f64 {
+    pub fn len(&self) -> usize {
+        self.micros.len()
+    }
+
+    /// The time in milliseconds that `percent` of the requests did not exceed, as text.
+    pub fn percentile_ms(&self, percent: f64) -> String {
         let mut sorted = self.micros.clone();
         sorted.sort_unstable();
         let place = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
-        let micros = sorted.get(place.saturating_sub(1)).copied().unwrap_or_default();
-        f64::from(micros) / 1e3
+        match sorted.get(place.saturating_sub(1)) {
+            Some(micros) => format!("{:.2}", f64::from(*micros) / 1e3),
+            None => "no sample".into(),
+        }
     }
 }
 
@@ -41,37 +43,39 @@ pub fn per_second(count: usize, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64()
 }
 
-/// One line: what, how many a second, and how long they took.
-pub fn line(name: &str, times: &Latencies, rate: Option<f64>) {
-    let rate = rate.map(|rate| format!("{rate:>9.0}/s")).unwrap_or_default();
-    let (p50, p99) = (times.percentile_ms(50.0), times.percentile_ms(99.0));
-    println!("{name:<26} {rate:>11}   p50 {p50:>6.2} ms   p99 {p99:>6.2} ms");
+/// CPU time so far of all threads of a process: its number, or `self`.
+pub fn cpu(process: &str) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    // After the program's name in brackets: user time is the 12th field, system time the 13th.
+    let (_, rest) = text.rsplit_once(')').expect("/proc/<pid>/stat has a name");
+    let fields = rest.split_whitespace().skip(11).take(2);
+    TICK * fields.filter_map(|field| field.parse::<u32>().ok()).sum::<u32>()
 }
 
-/// What the disk can do at all.
-pub struct Disk {
-    /// Writes of 4 KiB, each followed by fdatasync.
-    pub per_second: f64,
-}
-
-impl Disk {
-    pub fn calibrate(dir: &Path, how_long: Duration) -> Disk {
-        let path = dir.join(format!("bloom-load-calibration-{}", std::process::id()));
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).open(&path).expect("a writable folder");
-        let block = [0x5A_u8; 4096];
-        // The file has its size before it is measured: only data is to be synced.
-        file.write_all(&[0; 64 * 4096]).expect("space");
-        file.sync_all().expect("a disk that syncs");
-        let (began, mut count) = (Instant::now(), 0);
-        while began.elapsed() < how_long {
-            file.seek(SeekFrom::Start(count as u64 % 64 * 4096)).expect("a file");
-            file.write_all(&block).expect("space");
-            file.sync_data().expect("a disk that syncs");
-            count += 1;
-        }
-        let per_second = per_second(count, began.elapsed());
-        std::fs::remove_file(path).ok();
-        Disk { per_second }
+/// Prints what the disk can do at all: writes of 4 KiB a second, each followed by fdatasync. Disks
+/// drift, so it is said before and after.
+pub fn print_disk(when: &str, dir: &Path, how_long: Duration) {
+    let path = dir.join(format!("bloom-load-calibration-{}", std::process::id()));
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).open(&path).expect("a writable folder");
+    let block = [0x5A_u8; 4096];
+    // The file has its size before it is measured: only data is to be synced.
+    file.write_all(&[0; 64 * 4096]).expect("space");
+    file.sync_all().expect("a disk that syncs");
+    let (began, mut times) = (Instant::now(), Latencies::default());
+    while began.elapsed() < how_long {
+        let sent = Instant::now();
+        file.seek(SeekFrom::Start(times.len() as u64 % 64 * 4096)).expect("a file");
+        file.write_all(&block).expect("space");
+        file.sync_data().expect("a disk that syncs");
+        times.push(sent.elapsed());
     }
+    println!(
+        "disk {when}: {:.0} writes of 4 KiB with fdatasync a second, p50 {} ms, p99 {} ms, in {}",
+        per_second(times.len(), began.elapsed()),
+        times.percentile_ms(50.0),
+        times.percentile_ms(99.0),
+        dir.display()
+    );
+    std::fs::remove_file(path).ok();
 }

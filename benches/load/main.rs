@@ -1,25 +1,34 @@
 //! The load program: what one server does on this machine's disk, beside a calibration of that disk.
 //!
-//! `cargo bench --bench load -- [--short] [--seconds N] [--dir DIR] [--program PATH]
-//! [--log-level WORD]` starts the release binary on a folder of its own in DIR and drives it over keep-alive connections. Figures
-//! are for people: nothing here fails on an absolute time. Not here: another machine as generator,
-//! so the generator is kept light (blocking sockets, requests made by hand, nothing parsed but ids).
+//! `cargo bench --bench load -- [--short] [--seconds N] [--only 64,8,1] [--dir DIR]
+//! [--program PATH] [--log-level WORD]` starts the release binary on a folder of its own in DIR and
+//! drives it over keep-alive connections. Figures are for people: nothing here fails on an absolute
+//! time. Not here: another machine as generator, so the generator is kept light (one thread, one
+//! task a connection, `wire`) and its own CPU time stands beside the server's.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+mod cycle;
 mod figures;
 mod server;
 mod wire;
 
-use figures::{Disk, Latencies, line, per_second};
+use cycle::Cycle;
+use figures::{Latencies, cpu, per_second, print_disk};
 use server::Server;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, mpsc};
 use std::time::{Duration, Instant};
+use tokio::sync::Barrier;
 use wire::{Connection, field_after, lease_id, record_id};
+
+/// Fewer would make the 99th percentile a matter of two requests.
+const CLAIMS_MIN: usize = 200;
 
 struct Options {
     seconds: f64,
+    /// Numbers of connections for the durable rows.
+    only: Vec<usize>,
     dir: PathBuf,
     program: PathBuf,
     /// The server's own default unless said otherwise: its log lines are part of its work.
@@ -29,6 +38,7 @@ struct Options {
 fn options() -> Options {
     let mut options = Options {
         seconds: 5.0,
+        only: vec![1, 8, 64],
         dir: std::env::temp_dir(),
         program: PathBuf::from(env!("CARGO_BIN_EXE_bloom-runtime")),
         log_level: None,
@@ -39,6 +49,11 @@ fn options() -> Options {
         match arg.as_str() {
             "--short" => options.seconds = 0.5,
             "--seconds" => options.seconds = value().parse().expect("a number of seconds"),
+            "--only" => {
+                let numbers = value();
+                let numbers = numbers.split(',').map(str::parse).collect::<Result<_, _>>();
+                options.only = numbers.expect("numbers of connections, such as 64,8,1");
+            }
             "--dir" => options.dir = value().into(),
             "--log-level" => options.log_level = Some(value()),
             "--program" => options.program = value().into(),
@@ -50,232 +65,194 @@ fn options() -> Options {
     options
 }
 
-/// What is asked for one task, one after the other.
-#[derive(Clone, Copy, PartialEq)]
-enum Cycle {
-    /// create, lease, heartbeat, complete
-    Four,
-    /// create, lease, complete: the cycle of the prototype's figures
-    Three,
-    Create,
-    Get,
-    List,
-    Stats,
-}
-
-/// Runs one cycle; each request's time goes into `times`.
-fn run(
-    cycle: Cycle,
-    connection: &mut Connection,
-    n: usize,
-    known: &[String],
-    times: &mut Latencies,
-) {
-    match cycle {
-        Cycle::Get => {
-            let path = format!("/api/runtime/llm-tasks/{}", known[n % known.len()]);
-            times.measure(|| connection.get(&path).len());
-        }
-        Cycle::List => {
-            times.measure(|| connection.get("/api/runtime/llm-tasks?limit=50").len());
-        }
-        Cycle::Stats => {
-            times.measure(|| connection.get("/api/runtime/stats").len());
-        }
-        Cycle::Create | Cycle::Three | Cycle::Four => {
-            let body = format!(
-                "{{\"context_id\":\"ctx-{n}\",\"agent_slug\":\"writer\",\"prompt\":\"{PROMPT}\"}}"
-            );
-            let task =
-                record_id(times.measure(|| connection.post("/api/runtime/llm-tasks", &body)));
-            if cycle == Cycle::Create {
-                return;
-            }
-            let path = format!("/api/runtime/llm-tasks/{task}");
-            let body = format!("{{\"worker_id\":\"{}\",\"ttl_seconds\":600}}", connection.worker);
-            let lease =
-                lease_id(times.measure(|| connection.post(&format!("{path}/lease"), &body)));
-            if cycle == Cycle::Four {
-                let body = format!("{{\"lease_id\":\"{lease}\"}}");
-                times.measure(|| connection.post(&format!("{path}/heartbeat"), &body).len());
-            }
-            let body = format!(
-                "{{\"lease_id\":\"{lease}\",\"status\":\"success\",\"output\":\"{PROMPT}\",\
-                 \"metrics\":{{\"duration_ms\":12}}}}"
-            );
-            times.measure(|| connection.post(&format!("{path}/complete"), &body).len());
-        }
-    }
-}
-
-/// About as long as a short prompt and its answer.
-const PROMPT: &str = "Write two sentences about a garden in November, one of them about frost. \
-    Keep to plain words and end with the colour of the sky.";
-
+/// What some connections did in some time, and what it cost.
 struct Load {
+    connections: usize,
     times: Latencies,
     elapsed: Duration,
     cycles: usize,
     written_bytes: u64,
     cpu: Duration,
+    generator_cpu: Duration,
     rss_kib: u64,
 }
 
-/// Drives `connections` at once for the given time; what the server spent on it.
-fn drive(
+/// Drives `connections` at once for the given time.
+async fn drive(
     server: &Server,
     cycle: Cycle,
     connections: usize,
     seconds: f64,
-    known: &[String],
+    known: &Arc<[String]>,
 ) -> Load {
-    let stop = AtomicBool::new(false);
-    let start = Barrier::new(connections + 1);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..connections)
-            .map(|n| {
-                let (stop, start) = (&stop, &start);
-                scope.spawn(move || {
-                    let mut connection = Connection::new(server.address, &format!("load-{n}"));
-                    let mut warm = Latencies::default();
-                    (0..5).for_each(|i| run(cycle, &mut connection, n + i, known, &mut warm));
-                    start.wait();
-                    let (mut times, mut cycles) = (Latencies::default(), 0);
-                    while !stop.load(Ordering::Relaxed) {
-                        run(cycle, &mut connection, n * 7919 + cycles, known, &mut times);
-                        cycles += 1;
-                    }
-                    (times, cycles)
-                })
-            })
-            .collect();
-        start.wait();
-        let (began, written, cpu) = (Instant::now(), server.written_bytes(), server.cpu());
-        std::thread::sleep(Duration::from_secs_f64(seconds));
-        let rss_kib = server.memory_kib("VmRSS");
-        stop.store(true, Ordering::Relaxed);
-        let (mut times, mut cycles) = (Latencies::default(), 0);
-        for thread in threads {
-            let (theirs, count) = thread.join().expect("every request was answered");
-            times.add(theirs);
-            cycles += count;
-        }
-        Load {
-            times,
-            elapsed: began.elapsed(),
-            cycles,
-            written_bytes: server.written_bytes() - written,
-            cpu: server.cpu() - cpu,
-            rss_kib,
-        }
-    })
+    server.register((0..connections).map(cycle::worker)).await;
+    let start = Arc::new(Barrier::new(connections + 1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for n in 0..connections {
+        let (start, stop, known) = (start.clone(), stop.clone(), known.clone());
+        let mut connection = Connection::new(server.address).await;
+        tasks.push(tokio::spawn(async move {
+            let worker = cycle::worker(n);
+            for i in 0..5 {
+                cycle.run(&mut connection, &worker, n + i, &known).await;
+            }
+            connection.times = Latencies::default();
+            // All are warm; then the counters have been read.
+            start.wait().await;
+            start.wait().await;
+            let mut cycles = 0;
+            while !stop.load(Ordering::Relaxed) {
+                cycle.run(&mut connection, &worker, n * 7919 + cycles, &known).await;
+                cycles += 1;
+            }
+            (connection.times, cycles)
+        }));
+    }
+    start.wait().await;
+    let (began, written, spent, own) =
+        (Instant::now(), server.written_bytes(), server.cpu(), cpu("self"));
+    start.wait().await;
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    let rss_kib = server.memory_kib("VmRSS");
+    stop.store(true, Ordering::Relaxed);
+    let (mut times, mut cycles) = (Latencies::default(), 0);
+    for task in tasks {
+        let (theirs, count) = task.await.expect("every request was answered");
+        times.add(theirs);
+        cycles += count;
+    }
+    Load {
+        connections,
+        times,
+        elapsed: began.elapsed(),
+        cycles,
+        written_bytes: server.written_bytes() - written,
+        cpu: server.cpu() - spent,
+        generator_cpu: cpu("self") - own,
+        rss_kib,
+    }
 }
 
-/// Cycles of `transitions` each at one number of connections, as a line of the table.
-fn print_cycles(name: &str, load: &Load, connections: usize, transitions: usize) {
-    let count = (load.cycles * transitions).max(1) as u64;
+/// `CPU` is the server's, `own` the generator's; both in µs of one transition or request.
+fn print_header(kind: &str, each: &str) {
     println!(
-        "{:<24} {connections:>5} {:>9.0} {:>13.0} {:>8.2} {:>8.2} {:>11} {:>14.1} {:>8.1}",
-        name,
+        "\n{kind:<24} {:>5} {:>9} {each:>13} {:>9} {:>9} {:>7} {:>7} {:>8} {:>7}",
+        "conns", "cycles/s", "p50 ms", "p99 ms", "CPU µs", "own µs", "KiB each", "RSS MB"
+    );
+}
+
+/// Cycles of `transitions` each, as a line of the table.
+fn print_load(name: &str, load: &Load, transitions: usize) {
+    let count = load.cycles * transitions;
+    let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / count.max(1) as f64;
+    println!(
+        "{name:<24} {:>5} {:>9.0} {:>13.0} {:>9} {:>9} {:>7.1} {:>7.1} {:>8.1} {:>7.1}",
+        load.connections,
         per_second(load.cycles, load.elapsed),
-        per_second(load.cycles * transitions, load.elapsed),
+        per_second(count, load.elapsed),
         load.times.percentile_ms(50.0),
         load.times.percentile_ms(99.0),
-        load.cpu.as_micros() as u64 / count,
-        load.written_bytes as f64 / 1024.0 / count as f64,
+        each(load.cpu),
+        each(load.generator_cpu),
+        load.written_bytes as f64 / 1024.0 / count.max(1) as f64,
         load.rss_kib as f64 / 1024.0,
     );
 }
 
-/// From sending a create to the answer of a claim that was already waiting.
-fn enqueue_to_claim(server: &Server, rounds: usize) -> Latencies {
+/// From sending a create to the answer of a claim that was already waiting. Nothing else may be
+/// queued: a claim would take it at once and not wait.
+async fn enqueue_to_claim(server: &Server, rounds: usize) -> Latencies {
+    server.register(std::iter::once("claimer".into())).await;
+    let mut claimer = Connection::new(server.address).await;
+    let mut creator = Connection::new(server.address).await;
     let mut times = Latencies::default();
-    std::thread::scope(|scope| {
-        let (ready, waiting) = mpsc::channel();
-        let (claimed, done) = mpsc::channel();
-        scope.spawn(move || {
-            let mut claimer = Connection::new(server.address, "claimer");
-            for _ in 0..rounds {
-                ready.send(()).expect("the other side waits");
-                let answer = claimer.post("/api/runtime/workers/claimer/claim", "{\"wait_seconds\":55}");
-                let at = Instant::now();
-                let lease = lease_id(answer);
-                let task = field_after(answer, "\"task_id\":\"");
-                let path = format!("/api/runtime/llm-tasks/{task}/complete");
-                let body = format!(
-                    "{{\"lease_id\":\"{lease}\",\"status\":\"success\",\"metrics\":{{\"duration_ms\":1}}}}"
-                );
-                claimer.post(&path, &body);
-                claimed.send(at).expect("the other side waits");
-            }
-        });
-        let mut creator = Connection::new(server.address, "claimer");
-        for _ in 0..rounds {
-            waiting.recv().expect("the claimer lives");
+    for _ in 0..rounds {
+        claimer.post(
+            format_args!("/api/runtime/workers/claimer/claim"),
+            format_args!("{{\"wait_seconds\":55}}"),
+        );
+        creator.post(
+            format_args!("/api/runtime/llm-tasks"),
+            format_args!("{{\"context_id\":\"c\",\"agent_slug\":\"a\",\"prompt\":\"p\"}}"),
+        );
+        let claim = async {
+            let answer = claimer.exchange().await;
+            (Instant::now(), lease_id(answer), field_after(answer, b"\"task_id\":\""))
+        };
+        let create = async {
             // Long enough for the claim to be waiting; not part of what is measured.
-            std::thread::sleep(Duration::from_millis(3));
+            tokio::time::sleep(Duration::from_millis(3)).await;
             let sent = Instant::now();
-            creator.post(
-                "/api/runtime/llm-tasks",
-                "{\"context_id\":\"c\",\"agent_slug\":\"a\",\"prompt\":\"p\"}",
-            );
-            times.push(done.recv().expect("the claimer lives") - sent);
-        }
-    });
+            (sent, record_id(creator.exchange().await))
+        };
+        let ((answered, lease, claimed), (sent, created)) = tokio::join!(claim, create);
+        assert_eq!(claimed, created, "another task was queued");
+        times.push(answered - sent);
+        claimer.post(
+            format_args!("/api/runtime/llm-tasks/{claimed}/complete"),
+            format_args!(
+                "{{\"lease_id\":\"{lease}\",\"status\":\"success\",\"metrics\":{{\"duration_ms\":1}}}}"
+            ),
+        );
+        claimer.exchange().await;
+    }
     times
+}
+
+async fn measure(options: &Options, server: &mut Server) {
+    println!("start to first answer, empty: {:.0} ms", server.started_in.as_secs_f64() * 1e3);
+    println!("resident memory, idle: {:.1} MB", server.memory_kib("VmRSS") as f64 / 1024.0);
+
+    print_header("durable", "transitions/s");
+    let none: Arc<[String]> = Arc::default();
+    for connections in options.only.iter().copied() {
+        let load = drive(server, Cycle::Three, connections, options.seconds, &none).await;
+        print_load("create lease complete", &load, 3);
+        let load = drive(server, Cycle::Four, connections, options.seconds, &none).await;
+        print_load("… with heartbeat", &load, 4);
+    }
+    // Before the creates, which stay queued.
+    let claims = enqueue_to_claim(server, CLAIMS_MIN.max((options.seconds * 60.0) as usize)).await;
+    let load = drive(server, Cycle::Create, 8, options.seconds, &none).await;
+    print_load("create", &load, 1);
+    println!(
+        "enqueue to waiting claim: p50 {} ms, p99 {} ms, of {}",
+        claims.percentile_ms(50.0),
+        claims.percentile_ms(99.0),
+        claims.len()
+    );
+
+    print_header("reading", "requests/s");
+    let known: Arc<[String]> = server.some_tasks().await.into();
+    for (name, cycle, connections) in [
+        ("health: no store", Cycle::Health, 8),
+        ("get a task", Cycle::Get, 8),
+        ("get a task", Cycle::Get, 1),
+        ("list page of 50", Cycle::List, 1),
+        ("statistics", Cycle::Stats, 1),
+    ] {
+        let seconds = options.seconds.min(2.0);
+        print_load(name, &drive(server, cycle, connections, seconds, &known).await, 1);
+    }
+    println!();
+    println!("resident memory, most: {:.1} MB", server.memory_kib("VmHWM") as f64 / 1024.0);
+    let megabytes = |bytes| bytes as f64 / f64::from(1 << 20);
+    println!("data directory: {:.1} MB", megabytes(server.data_bytes()));
+    println!("log: {:.1} MB", megabytes(server.log_bytes()));
+    server.kill9_and_restart().await;
+    println!("start after kill -9 with all that: {:.0} ms", server.started_in.as_secs_f64() * 1e3);
 }
 
 fn main() {
     let options = options();
-    let disk = Disk::calibrate(&options.dir, Duration::from_secs_f64(options.seconds.min(2.0)));
-    println!(
-        "disk: {:.0} writes of 4 KiB with fdatasync a second in {}",
-        disk.per_second,
-        options.dir.display()
-    );
-    let mut server = Server::start(&options.program, &options.dir, options.log_level);
-    println!("start to first answer, empty: {:.0} ms", server.started_in.as_secs_f64() * 1e3);
-    println!("resident memory, idle: {:.1} MB", server.memory_kib("VmRSS") as f64 / 1024.0);
-    server.register(64);
-
-    println!();
-    println!(
-        "{:<24} {:>5} {:>9} {:>13} {:>8} {:>8} {:>11} {:>14} {:>8}",
-        "durable",
-        "conns",
-        "cycles/s",
-        "transitions/s",
-        "p50 ms",
-        "p99 ms",
-        "CPU µs each",
-        "KiB each",
-        "RSS MB"
-    );
-    for connections in [1, 8, 64] {
-        let load = drive(&server, Cycle::Three, connections, options.seconds, &[]);
-        print_cycles("create lease complete", &load, connections, 3);
-        let load = drive(&server, Cycle::Four, connections, options.seconds, &[]);
-        print_cycles("… with heartbeat", &load, connections, 4);
-    }
-    let load = drive(&server, Cycle::Create, 8, options.seconds, &[]);
-    print_cycles("create", &load, 8, 1);
-
-    println!();
-    let claims = enqueue_to_claim(&server, (options.seconds * 60.0) as usize + 20);
-    line("enqueue to waiting claim", &claims, None);
-    let known = server.some_tasks();
-    for (name, cycle, connections) in [
-        ("get a task, 8 conns", Cycle::Get, 8),
-        ("get a task, 1 conn", Cycle::Get, 1),
-        ("list page of 50, 1 conn", Cycle::List, 1),
-        ("statistics, 1 conn", Cycle::Stats, 1),
-    ] {
-        let load = drive(&server, cycle, connections, options.seconds.min(2.0), &known);
-        line(name, &load.times, Some(per_second(load.cycles, load.elapsed)));
-    }
-    println!();
-    println!("resident memory, most: {:.1} MB", server.memory_kib("VmHWM") as f64 / 1024.0);
-    println!("data directory: {:.1} MB", server.data_bytes() as f64 / 1024.0 / 1024.0);
-    server.kill9_and_restart();
-    println!("start after kill -9 with all that: {:.0} ms", server.started_in.as_secs_f64() * 1e3);
+    let calibration = Duration::from_secs_f64(options.seconds.min(2.0));
+    print_disk("before", &options.dir, calibration);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("epoll").block_on(async {
+        let log_level = options.log_level.clone();
+        let mut server = Server::start(&options.program, &options.dir, log_level).await;
+        measure(&options, &mut server).await;
+    });
+    print_disk("after", &options.dir, calibration);
 }

@@ -1,14 +1,17 @@
 //! The server under load: started on a folder of its own, read through /proc, ended with the program.
+//!
+//! Its log goes to a file in that folder, as a service's does: writing it is part of its work.
 
-use crate::wire::{Connection, record_id};
-use std::io::{BufRead, BufReader};
+use crate::figures;
+use crate::wire::{Connection, record_ids};
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Linux counts CPU time for /proc in hundredths of a second on every machine we know.
-const TICK: Duration = Duration::from_millis(10);
+/// How often the log is looked at for the port; the exactness of a start's time.
+const LOOK: Duration = Duration::from_millis(1);
 
 pub struct Server {
     child: Child,
@@ -21,37 +24,64 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(program: &Path, dir: &Path, log_level: Option<String>) -> Server {
+    pub async fn start(program: &Path, dir: &Path, log_level: Option<String>) -> Server {
         let dir = dir.join(format!("bloom-load-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a writable folder");
         std::fs::write(dir.join("runtime.env"), "").expect("a writable folder");
-        let (child, address, started_in) = spawn(program, &dir, log_level.as_deref());
-        Server { child, program: program.into(), dir, log_level, address, started_in }
+        let began = Instant::now();
+        let child = spawn(program, &dir, log_level.as_deref());
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let started_in = Duration::ZERO;
+        let mut server =
+            Server { child, program: program.into(), dir, log_level, address, started_in };
+        server.await_first_answer(began).await;
+        server
     }
 
-    pub fn kill9_and_restart(&mut self) {
+    pub async fn kill9_and_restart(&mut self) {
         self.child.kill().expect("our child");
         self.child.wait().expect("our child");
-        (self.child, self.address, self.started_in) =
-            spawn(&self.program, &self.dir, self.log_level.as_deref());
+        let began = Instant::now();
+        self.child = spawn(&self.program, &self.dir, self.log_level.as_deref());
+        self.await_first_answer(began).await;
     }
 
-    /// One worker for each connection, and one that waits.
-    pub fn register(&self, count: usize) {
-        let mut connection = Connection::new(self.address, "");
-        let names = (0..count).map(|n| format!("load-{n}")).chain(["claimer".into()]);
-        for name in names {
-            let body =
-                format!("{{\"name\":\"{name}\",\"capabilities\":{{\"max_concurrency\":32}}}}");
-            connection.post("/api/runtime/workers", &body);
+    async fn await_first_answer(&mut self, began: Instant) {
+        let port = loop {
+            // The process is looked at before its log, so that its last words are in it.
+            let ended = self.child.try_wait().expect("our child");
+            let log = std::fs::read_to_string(self.dir.join(LOG)).expect("its log");
+            let said = log.split_once("listening on http://127.0.0.1:");
+            if let Some((port, _)) = said.and_then(|(_, rest)| rest.split_once([' ', '\n'])) {
+                break port.parse().expect("a port");
+            }
+            assert!(ended.is_none(), "it ended with:\n{log}");
+            tokio::time::sleep(LOOK).await;
+        };
+        self.address.set_port(port);
+        let mut connection = Connection::new(self.address).await;
+        connection.get(format_args!("/api/runtime/health"));
+        connection.exchange().await;
+        self.started_in = began.elapsed();
+    }
+
+    /// Registers a worker for each connection, which also makes it heard of once more.
+    pub async fn register(&self, workers: impl Iterator<Item = String>) {
+        let mut connection = Connection::new(self.address).await;
+        for name in workers {
+            connection.post(
+                format_args!("/api/runtime/workers"),
+                format_args!("{{\"name\":\"{name}\",\"capabilities\":{{\"max_concurrency\":32}}}}"),
+            );
+            connection.exchange().await;
         }
     }
 
     /// Ids of the newest tasks.
-    pub fn some_tasks(&self) -> Vec<String> {
-        let mut connection = Connection::new(self.address, "");
-        let page = connection.get("/api/runtime/llm-tasks?limit=500").to_owned();
-        page.match_indices("\"id\":\"").map(|(at, _)| record_id(&page[at..])).collect()
+    pub async fn some_tasks(&self) -> Vec<String> {
+        let mut connection = Connection::new(self.address).await;
+        connection.get(format_args!("/api/runtime/llm-tasks?limit=500"));
+        record_ids(connection.exchange().await)
     }
 
     pub fn written_bytes(&self) -> u64 {
@@ -71,49 +101,31 @@ impl Server {
         number.unwrap_or_else(|| panic!("no {name} in /proc/<pid>/{file}"))
     }
 
-    /// CPU time of all threads so far.
     pub fn cpu(&self) -> Duration {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let text = text.expect("the server runs");
-        // After the program's name in brackets: user time is the 12th field, system time the 13th.
-        let (_, rest) = text.rsplit_once(')').expect("/proc/<pid>/stat has a name");
-        let ticks =
-            rest.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok());
-        TICK * ticks.sum::<u32>()
+        figures::cpu(&self.child.id().to_string())
     }
 
     pub fn data_bytes(&self) -> u64 {
         let files = std::fs::read_dir(self.dir.join("data")).expect("the data directory");
         files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
     }
+
+    pub fn log_bytes(&self) -> u64 {
+        self.dir.join(LOG).metadata().expect("its log").len()
+    }
 }
 
-fn spawn(program: &Path, dir: &Path, log_level: Option<&str>) -> (Child, SocketAddr, Duration) {
-    let began = Instant::now();
+const LOG: &str = "runtime.log";
+
+fn spawn(program: &Path, dir: &Path, log_level: Option<&str>) -> Child {
     let mut command = Command::new(program);
     command.env_clear().env("RATE_LIMIT_PER_MINUTE", "0");
     command.envs(log_level.map(|level| ("LOG_LEVEL", level)));
     command.args(["serve", "--host", "127.0.0.1", "--port", "0"]);
     command.arg("--data-dir").arg(dir.join("data")).arg("--env-file").arg(dir.join("runtime.env"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the program starts");
-    let mut lines = BufReader::new(child.stderr.take().expect("piped"));
-    let mut said = String::new();
-    let port = loop {
-        let mut line = String::new();
-        let count = lines.read_line(&mut line).expect("stderr is text");
-        assert!(count > 0, "it ended with:\n{said}");
-        if let Some((_, rest)) = line.split_once("listening on http://127.0.0.1:") {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            break digits.parse().expect("a port");
-        }
-        said += &line;
-    };
-    // Whatever it says later must not fill the pipe.
-    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    Connection::new(address, "").get("/api/runtime/health");
-    (child, address, began.elapsed())
+    let log = File::create(dir.join(LOG)).expect("a writable folder");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().expect("the program starts")
 }
 
 impl Drop for Server {

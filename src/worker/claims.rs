@@ -20,6 +20,10 @@ use std::time::Duration;
 
 /// How long a claim waits at the server for a task.
 const CLAIM_WAIT_SECONDS: u64 = 25;
+/// The lease that is asked for. Short, because heartbeats renew it for as long as the task takes: a
+/// third of it is how long a cancel takes to arrive, all of it how long a task waits whose claim was
+/// granted but never heard of (the server died between its commit and its answer).
+const LEASE_SECONDS: u64 = 90;
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(CLAIM_WAIT_SECONDS + 10);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 const SIGN_OFF_TIMEOUT: Duration = Duration::from_secs(2);
@@ -196,8 +200,8 @@ fn os_info() -> String {
 fn claim(worker: &Arc<Worker>) -> Result<bool, CallError> {
     let path = format!("/api/runtime/workers/{}/claim", segment(&worker.config.name));
     let asked = worker.clock.now().mono;
-    let answer =
-        worker.client.post(&path, &json!({ "wait_seconds": CLAIM_WAIT_SECONDS }), CLAIM_TIMEOUT)?;
+    let wish = json!({ "wait_seconds": CLAIM_WAIT_SECONDS, "lease_seconds": LEASE_SECONDS });
+    let answer = worker.client.post(&path, &wish, CLAIM_TIMEOUT)?;
     if answer.status == 204 {
         let waited_ms = worker.clock.now().mono.0 - asked.0;
         return Ok(waited_ms >= TOO_QUICK.as_millis() as u64);
