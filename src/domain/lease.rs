@@ -20,6 +20,14 @@ pub struct Lease {
     pub ttl_seconds: u32,
 }
 
+impl Lease {
+    /// What people see of a sign of life at `now`, Unix milliseconds.
+    pub fn renew(&mut self, now: i64) {
+        self.last_heartbeat = now;
+        self.expires_at = now.saturating_add(i64::from(self.ttl_seconds) * 1000);
+    }
+}
+
 /// Why a lease is no longer active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -119,15 +119,17 @@ pub fn grant(
     task.status = TaskStatus::Leased;
     task.attempts += 1;
     task.grants += 1;
-    task.lease = Some(Lease {
+    let mut lease = Lease {
         id: lease_id,
         fence: task.grants,
         worker_id: worker_id.clone(),
         started_at: now,
-        expires_at: now.saturating_add(i64::from(ttl_seconds) * 1000),
+        expires_at: now,
         last_heartbeat: now,
         ttl_seconds,
-    });
+    };
+    lease.renew(now);
+    task.lease = Some(lease);
     let audit = Audit {
         entity: Entity::Lease,
         entity_id: lease_id.to_string(),
@@ -156,6 +158,9 @@ pub fn heartbeat(task: &Task, claim: LeaseClaim, now: i64) -> Result<Heartbeat, 
     }
     let mut task = touched(task, now);
     task.status = TaskStatus::Running;
+    if let Some(lease) = &mut task.lease {
+        lease.renew(now);
+    }
     Ok(Heartbeat::Started(Change { task, kind: EventKind::TaskRunning, audit: None }))
 }
 

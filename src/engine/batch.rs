@@ -71,8 +71,8 @@ impl<'a> Batch<'a> {
     }
 
     /// The answers, to leave now that the commit is known.
-    pub fn close(self, commit: Result<(), EngineError>) -> Delivery {
-        Delivery { commit, answers: self.answers }
+    pub fn close(mut self, commit: Result<(), EngineError>) -> Delivery {
+        Delivery { commit, answers: std::mem::take(&mut self.answers) }
     }
 
     fn hot(&mut self) -> Result<&Hot, StoreError> {
@@ -135,5 +135,13 @@ impl<'a> Batch<'a> {
             None => self.archive()?.outcome(seq, fence)?,
         };
         found.ok_or_else(|| EngineError::Store(format!("task {} has no outcome {fence}", task.id)))
+    }
+}
+
+impl Drop for Batch<'_> {
+    /// A batch that was not closed broke off in a panic, perhaps within its commit.
+    fn drop(&mut self) {
+        let commit = Err(EngineError::OutcomeUnknown("the writer broke off".into()));
+        Delivery { commit, answers: std::mem::take(&mut self.answers) }.hand_out();
     }
 }

@@ -154,3 +154,31 @@ pub struct Completed {
     pub task: TaskView,
     pub outcome: Outcome,
 }
+
+impl LeaseView {
+    pub(super) fn active(task: &Task) -> Option<LeaseView> {
+        task.lease.as_ref().map(|lease| LeaseView::of(task, lease, LeaseStatus::Active))
+    }
+
+    /// A lease of this task, as the wire shows it.
+    pub fn of(task: &Task, lease: &domain::Lease, status: LeaseStatus) -> LeaseView {
+        LeaseView {
+            id: lease.id,
+            fence: lease.fence,
+            task_id: task.id,
+            worker_id: lease.worker_id.clone(),
+            context_id: task.context_id.clone(),
+            started_at: lease.started_at,
+            expires_at: lease.expires_at,
+            last_heartbeat: lease.last_heartbeat,
+            ttl_seconds: lease.ttl_seconds,
+            status,
+        }
+    }
+}
+
+impl WorkerView {
+    pub fn is_online(&self) -> bool {
+        self.status == WorkerStatus::Online
+    }
+}

@@ -3,7 +3,12 @@
 //! `step` is all there is: what is due happens first, then the commands in their order, then waiting
 //! claims are served, then one commit, then memory and events, then the answers. It reads no clock
 //! and starts no thread, so that the simulation runs it as the server does. Must stay true: P1–P8.
-//! Not here: the rules (`domain`), the thread and its channel (`thread`).
+//! What is decided about tasks, claims and workers stands below (`core/`). Not here: the rules
+//! (`domain`), the thread and its channel (`thread`).
+
+mod claims;
+mod tasks;
+mod workers;
 
 use super::batch::{Batch, Delivery};
 use super::deadlines::Deadlines;
@@ -11,17 +16,10 @@ use super::ready::Ready;
 use super::visible::Visible;
 use super::waiting::{Waiter, Waiting};
 use super::workers::Workers;
-use super::{
-    ClaimAnswer, Command, Completed, ConfigChange, EngineError, Event, Events, LeaseAnswer,
-    LeaseView, NewLease, TaskView, WorkerChoice, WorkerView,
-};
+use super::{Command, ConfigChange, EngineError, Event, Events};
 use crate::clock::{Mono, Now};
-use crate::domain::{
-    self, ArtifactId, Audit, AuditId, Change, Completion, Entity, EventKind, Heartbeat, LeaseClaim,
-    LeaseId, NewTask, NoWorker, Refusal, Registration, ResultId, Task, TaskId, TaskStatus,
-    WorkerId, WorkerStatus, context_key,
-};
-use crate::store::{AuditEntry, Copied, Counters, JournalRecord, Store, StoreError, StoredWorker};
+use crate::domain::{self, Audit, AuditId, Change, Entity, EventKind, Task, TaskStatus};
+use crate::store::{AuditEntry, Copied, Counters, JournalRecord, Store, StoreError};
 use std::sync::Arc;
 
 /// The most tasks that may be queued, leased or running.
@@ -58,6 +56,9 @@ pub struct Core {
     waiting: Waiting,
     journal_records: usize,
     released: bool,
+    /// Since waiting claims were last served something may have made a match possible: a task is
+    /// ready, a lease ended, a worker came back or offers more.
+    may_match: bool,
     deliver: Box<dyn FnMut(Delivery) + Send>,
 }
 
@@ -66,6 +67,7 @@ impl Core {
     pub fn open(store: Arc<Store>, random: RandomIds, now: Now) -> Result<Self, StoreError> {
         let hot = store.hot()?;
         let counters = hot.counters()?;
+        let (journal_records, oldest_journal) = hot.journal()?;
         let mut core = Core {
             visible: Arc::new(Visible::new()),
             events: Arc::new(Events::new(counters.last_change)),
@@ -75,8 +77,9 @@ impl Core {
             deadlines: Deadlines::default(),
             workers: Workers::default(),
             waiting: Waiting::default(),
-            journal_records: hot.journal_len()?,
+            journal_records,
             released: false,
+            may_match: false,
             deliver: Box::new(Delivery::hand_out),
             store: store.clone(),
         };
@@ -88,11 +91,15 @@ impl Core {
         hot.for_each_task(|task| {
             index.put(&task);
             core.schedule(None, &task, now);
+            if let Some(lease) = &task.lease {
+                index.renew(task.seq(), core.deadlines.resume(task.seq(), lease, now));
+            }
         })?;
         for id in core.workers.ids() {
             index.put_worker(id, core.workers.view(id));
         }
         index.counters = counters;
+        index.oldest_journal = oldest_journal;
         visible.backlog.send_replace(index.backlog(core.journal_records));
         drop(index);
         Ok(core)
@@ -163,6 +170,9 @@ impl Core {
             index.put_worker(id, self.workers.view(id));
         }
         index.counters = self.counters;
+        if let Some(moved) = batch.changes.archived_journal.last() {
+            index.oldest_journal = *moved;
+        }
         let backlog = index.backlog(self.journal_records);
         drop(index);
         self.visible.backlog.send_if_modified(|known| std::mem::replace(known, backlog) != backlog);
@@ -172,9 +182,9 @@ impl Core {
     fn do_what_is_due(&mut self, batch: &mut Batch<'_>) -> Result<(), EngineError> {
         let now = batch.now;
         while let Some(seq) = self.deadlines.due(now.mono) {
-            let change = batch
-                .task_at(seq)?
-                .and_then(|task| domain::expire(&task, now.wall).map(|change| (task, change)));
+            let task = batch.task_at(seq)?.map(|task| self.renewed(task));
+            let change =
+                task.and_then(|task| domain::expire(&task, now.wall).map(|change| (task, change)));
             match change {
                 Some((task, change)) => self.apply(batch, Some(&task), change),
                 None => self.deadlines.clear(seq),
@@ -241,242 +251,6 @@ impl Core {
         }
     }
 
-    fn create(&mut self, batch: &mut Batch<'_>, new: NewTask) -> Result<TaskView, EngineError> {
-        let live = [TaskStatus::Queued, TaskStatus::Leased, TaskStatus::Running];
-        let live: u64 = live.iter().map(|s| self.counters.tasks_by_status[*s as usize]).sum();
-        if live >= LIVE_TASKS_MAX {
-            return Err(Refusal::QueueFull.into());
-        }
-        self.counters.last_task += 1;
-        let id = TaskId::new(self.counters.last_task, (self.random)());
-        let (change, spec) = domain::create(new, id, batch.now.wall);
-        let view = TaskView { task: change.task.clone(), spec: spec.clone() };
-        batch.changes.specs.insert(id.seq(), spec);
-        self.apply(batch, None, change);
-        Ok(view)
-    }
-
-    fn lease(
-        &mut self,
-        batch: &mut Batch<'_>,
-        id: TaskId,
-        lease: NewLease,
-    ) -> Result<LeaseAnswer, EngineError> {
-        let task = batch.task(id)?;
-        domain::require_queued(&task)?;
-        let ttl_seconds = lease.ttl_seconds.ok_or(Refusal::InvalidFields)?;
-        let context = context_key(&task.context_id);
-        let worker = match &lease.worker {
-            WorkerChoice::Automatic => domain::pick_worker(&task, self.workers.candidates(context)),
-            WorkerChoice::Named(id) => match self.workers.candidate(id, context) {
-                Some(candidate) => domain::gate(&candidate, &task.labels).map(|()| id),
-                None => Err(NoWorker::Unknown),
-            },
-            WorkerChoice::Nobody => Err(NoWorker::Unknown),
-        };
-        let worker_id = worker.map_err(Refusal::NoWorker)?.clone();
-        let worker = self.workers.view(&worker_id).expect("the gate saw it");
-        let lease = self.grant(batch, &task, &worker_id, ttl_seconds)?.1;
-        Ok(LeaseAnswer { lease, worker })
-    }
-
-    fn grant(
-        &mut self,
-        batch: &mut Batch<'_>,
-        task: &Task,
-        worker: &WorkerId,
-        ttl_seconds: Option<u32>,
-    ) -> Result<(Task, LeaseView), EngineError> {
-        let lease_id = LeaseId::new(self.counters.last_lease + 1, (self.random)());
-        let change = domain::grant(task, worker, lease_id, ttl_seconds, batch.now.wall)?;
-        self.counters.last_lease += 1;
-        let granted = change.task.clone();
-        self.apply(batch, Some(task), change);
-        let view = LeaseView::active(&granted).expect("granted just now");
-        Ok((granted, view))
-    }
-
-    fn claim(&mut self, batch: &mut Batch<'_>, waiter: Waiter, wait_ms: u64) {
-        let now = batch.now;
-        if self.workers.stored(&waiter.worker).is_none() {
-            return batch.answer(waiter.reply, Err(Refusal::WorkerNotFound.into()));
-        }
-        self.heard_of(batch, &waiter.worker);
-        match self.next_task_for(&waiter.worker) {
-            Some(seq) => self.hand_out(batch, seq, waiter),
-            None if wait_ms == 0 || self.released => batch.answer(waiter.reply, Ok(None)),
-            None if self.waiting.is_full() => {
-                batch.answer(waiter.reply, Err(Refusal::TooManyWaiting.into()));
-            }
-            None => self.waiting.push(waiter, now.mono.after_ms(wait_ms)),
-        }
-    }
-
-    fn next_task_for(&self, worker: &WorkerId) -> Option<u64> {
-        let candidate = self.workers.candidate(worker, 0)?;
-        domain::gate(&candidate, &[]).ok()?;
-        let labels = &candidate.worker.capabilities.labels;
-        self.ready.pick(labels, self.workers.contexts(worker))
-    }
-
-    fn hand_out(&mut self, batch: &mut Batch<'_>, seq: u64, waiter: Waiter) {
-        let result = self.try_hand_out(batch, seq, &waiter);
-        batch.answer(waiter.reply, result.map(Some));
-    }
-
-    fn try_hand_out(
-        &mut self,
-        batch: &mut Batch<'_>,
-        seq: u64,
-        waiter: &Waiter,
-    ) -> Result<ClaimAnswer, EngineError> {
-        let task = batch.task_at(seq)?.ok_or(Refusal::TaskNotFound)?;
-        let spec = batch.spec(&task)?;
-        let (task, lease) = self.grant(batch, &task, &waiter.worker, waiter.ttl_seconds)?;
-        Ok(ClaimAnswer { task: TaskView { task, spec }, lease })
-    }
-
-    /// Gives ready tasks to waiting claims until nobody who waits may take what is there.
-    fn serve_waiting(&mut self, batch: &mut Batch<'_>) -> Result<(), EngineError> {
-        'again: while !self.ready.is_empty() && !self.waiting.is_empty() {
-            for seq in self.ready.heads() {
-                let task = batch.task_at(seq)?.ok_or(Refusal::TaskNotFound)?;
-                let context = context_key(&task.context_id);
-                let candidates =
-                    self.waiting.workers().filter_map(|id| self.workers.candidate(id, context));
-                if let Ok(worker) = domain::pick_worker(&task, candidates) {
-                    let worker = worker.clone();
-                    if let Some(waiter) = self.waiting.take_for(&worker) {
-                        self.hand_out(batch, seq, waiter);
-                    }
-                    continue 'again;
-                }
-            }
-            break;
-        }
-        Ok(())
-    }
-
-    fn heartbeat(
-        &mut self,
-        batch: &mut Batch<'_>,
-        id: TaskId,
-        claim: LeaseClaim,
-    ) -> Result<LeaseView, EngineError> {
-        let task = batch.task(id)?;
-        let beat = domain::heartbeat(&task, claim, batch.now.wall)?;
-        let lease = task.lease.as_ref().expect("a heartbeat that counts has a lease");
-        let renewal = self.deadlines.set(task.seq(), lease, batch.now);
-        batch.renewals.push((task.seq(), renewal));
-        self.heard_of(batch, &lease.worker_id);
-        let mut view = LeaseView::active(&task).expect("a heartbeat that counts has a lease");
-        view.last_heartbeat = renewal.last_heartbeat;
-        view.expires_at = renewal.expires_at;
-        if let Heartbeat::Started(change) = beat {
-            self.apply(batch, Some(&task), change);
-        }
-        Ok(view)
-    }
-
-    fn complete(
-        &mut self,
-        batch: &mut Batch<'_>,
-        id: TaskId,
-        claim: LeaseClaim,
-        completed: Option<domain::Completed>,
-    ) -> Result<Completed, EngineError> {
-        let task = batch.task(id)?;
-        let seq = self.counters.last_outcome + 1;
-        let artifact_id = ArtifactId::new(seq, (self.random)());
-        let result_id = ResultId::new(seq, (self.random)());
-        let now = batch.now.wall;
-        let spec = batch.spec(&task)?;
-        match domain::complete(&task, claim, completed, artifact_id, result_id, now)? {
-            Completion::Repeated { fence } => {
-                let outcome = batch.outcome(&task, fence)?;
-                let task = domain::as_completed(&task, &outcome);
-                Ok(Completed { task: TaskView { task, spec }, outcome })
-            }
-            Completion::First(change, outcome) => {
-                self.counters.last_outcome = seq;
-                self.heard_of(batch, &outcome.worker_id);
-                let fence = change.task.ended.last().map_or(0, |ended| ended.lease.fence);
-                batch.changes.outcomes.insert((task.seq(), fence), (*outcome).clone());
-                let view = TaskView { task: change.task.clone(), spec };
-                self.apply(batch, Some(&task), change);
-                Ok(Completed { task: view, outcome: *outcome })
-            }
-        }
-    }
-
-    /// Requeue and cancel: what a person does to a task.
-    fn by_hand(
-        &mut self,
-        batch: &mut Batch<'_>,
-        id: TaskId,
-        decide: impl Fn(&Task, i64) -> Result<Change, Refusal>,
-    ) -> Result<TaskView, EngineError> {
-        let task = batch.task(id)?;
-        let change = decide(&task, batch.now.wall)?;
-        let spec = batch.spec(&task)?;
-        if !self.visible.index().holds_task(id.seq())
-            && !batch.changes.tasks.contains_key(&id.seq())
-        {
-            // It comes back from the archive, so what belongs to it comes along.
-            batch.changes.specs.insert(id.seq(), spec.clone());
-            for ended in task.ended.iter().filter(|ended| ended.outcome.is_some()) {
-                let outcome = batch.outcome(&task, ended.lease.fence)?;
-                batch.changes.outcomes.insert((id.seq(), ended.lease.fence), outcome);
-            }
-        }
-        let view = TaskView { task: change.task.clone(), spec };
-        self.apply(batch, Some(&task), change);
-        Ok(view)
-    }
-
-    fn register(
-        &mut self,
-        batch: &mut Batch<'_>,
-        id: WorkerId,
-        registration: Registration,
-    ) -> Result<(WorkerView, bool), EngineError> {
-        let known = self.workers.stored(&id).map(|stored| stored.worker.clone());
-        if known.is_none() && self.workers.is_full() {
-            return Err(Refusal::TooManyWorkers.into());
-        }
-        let seq = self.counters.last_change + 1;
-        let worker =
-            domain::register(known.as_ref(), id.clone(), registration, seq, batch.now.wall);
-        if known.as_ref() != Some(&worker) {
-            let kind = match known {
-                None => EventKind::WorkerRegistered,
-                Some(_) => EventKind::WorkerUpdated,
-            };
-            let detail = format!(
-                "Worker {id} registered, status={}, max_concurrency={}",
-                worker.status.as_str(),
-                worker.capabilities.max_concurrency
-            );
-            self.tell_of_worker(batch, kind, &id, "api", detail);
-            let stored = StoredWorker { worker, last_heartbeat: Some(batch.now.wall) };
-            batch.changes.workers.insert(id.clone(), Some(stored.clone()));
-            self.workers.put(stored, batch.now.mono);
-        }
-        self.heard_of(batch, &id);
-        let view = self.workers.view(&id).expect("registered just now");
-        Ok((view, known.is_none()))
-    }
-
-    fn remove(&mut self, batch: &mut Batch<'_>, id: &WorkerId) -> Result<(), EngineError> {
-        if !self.workers.remove(id) {
-            return Err(Refusal::WorkerNotFound.into());
-        }
-        batch.changes.workers.insert(id.clone(), None);
-        let detail = format!("Worker {id} unregistered");
-        self.tell_of_worker(batch, EventKind::WorkerRemoved, id, "admin", detail);
-        Ok(())
-    }
-
     fn configure(&mut self, batch: &mut Batch<'_>, change: ConfigChange) {
         if change.settings.is_some() {
             batch.changes.settings = change.settings;
@@ -503,39 +277,6 @@ impl Core {
         Ok(())
     }
 
-    fn release(&mut self, batch: &mut Batch<'_>) {
-        self.released = true;
-        while let Some(waiter) = self.waiting.take_due(Mono(u64::MAX)) {
-            batch.answer(waiter.reply, Ok(None));
-        }
-    }
-
-    fn heard_of(&mut self, batch: &mut Batch<'_>, id: &WorkerId) {
-        batch.touched_workers.insert(id.clone());
-        if self.workers.heard_of(id, batch.now) {
-            let detail = format!("Worker {id} is back");
-            self.tell_of_worker(batch, EventKind::WorkerOnline, id, "runtime", detail);
-        }
-    }
-
-    fn tell_of_worker(
-        &mut self,
-        batch: &mut Batch<'_>,
-        kind: EventKind,
-        id: &WorkerId,
-        actor: &str,
-        detail: String,
-    ) {
-        batch.touched_workers.insert(id.clone());
-        let audit = Audit {
-            entity: Entity::Worker,
-            entity_id: id.to_string(),
-            actor: actor.into(),
-            detail,
-        };
-        self.tell(batch, kind, id.to_string(), Some(audit));
-    }
-
     /// Gives a change its place in the journal and in the stream of events.
     fn tell(&mut self, batch: &mut Batch<'_>, kind: EventKind, id: String, audit: Option<Audit>) {
         self.counters.last_change += 1;
@@ -560,6 +301,7 @@ impl Core {
         }
         self.counters.tasks_by_status[task.status as usize] += 1;
         self.tell(batch, kind, task.id.to_string(), audit);
+        self.may_match = true;
         self.schedule(old, &task, batch.now);
         for holder in old.into_iter().chain([&task]).filter_map(|task| task.lease.as_ref()) {
             batch.touched_workers.insert(holder.worker_id.clone());
@@ -587,33 +329,5 @@ impl Core {
             }
             None => self.deadlines.clear(new.seq()),
         }
-    }
-}
-
-impl LeaseView {
-    fn active(task: &Task) -> Option<LeaseView> {
-        task.lease.as_ref().map(|lease| LeaseView::of(task, lease, domain::LeaseStatus::Active))
-    }
-
-    /// A lease of this task, as the wire shows it.
-    pub fn of(task: &Task, lease: &domain::Lease, status: domain::LeaseStatus) -> LeaseView {
-        LeaseView {
-            id: lease.id,
-            fence: lease.fence,
-            task_id: task.id,
-            worker_id: lease.worker_id.clone(),
-            context_id: task.context_id.clone(),
-            started_at: lease.started_at,
-            expires_at: lease.expires_at,
-            last_heartbeat: lease.last_heartbeat,
-            ttl_seconds: lease.ttl_seconds,
-            status,
-        }
-    }
-}
-
-impl WorkerView {
-    pub fn is_online(&self) -> bool {
-        self.status == WorkerStatus::Online
     }
 }

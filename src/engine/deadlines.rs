@@ -4,7 +4,7 @@
 //! heartbeat or the start of the server. Not here: what expiry means (`domain::expire`).
 
 use crate::clock::{Mono, Now};
-use crate::domain::{Lease, LeaseId};
+use crate::domain::{Lease, LeaseId, Task};
 use std::collections::{BTreeSet, HashMap};
 
 /// What a heartbeat moved; laid over the stored lease.
@@ -15,30 +15,63 @@ pub struct Renewal {
     pub expires_at: i64,
 }
 
+impl Renewal {
+    /// Shows in the task's record what memory knows of this lease.
+    pub fn lay_over(self, task: &mut Task) {
+        let Some(lease) = task.lease.as_mut().filter(|lease| lease.id == self.lease_id) else {
+            return;
+        };
+        lease.last_heartbeat = self.last_heartbeat;
+        lease.expires_at = self.expires_at;
+        task.updated_at = self.last_heartbeat;
+    }
+}
+
 /// The active leases by the time at which they end.
 #[derive(Default)]
 pub struct Deadlines {
-    by_task: HashMap<u64, Mono>,
+    by_task: HashMap<u64, (Mono, Renewal)>,
     by_time: BTreeSet<(Mono, u64)>,
 }
 
 impl Deadlines {
-    /// Gives the task's lease its full time from now.
+    /// Gives the task's lease its full time from now, after a sign of life.
     pub fn set(&mut self, task: u64, lease: &Lease, now: Now) -> Renewal {
+        self.give_full_time(task, lease, now.wall, now)
+    }
+
+    /// Gives the task's lease its full time from now, whenever its holder was heard of.
+    pub fn resume(&mut self, task: u64, lease: &Lease, now: Now) -> Renewal {
+        self.give_full_time(task, lease, lease.last_heartbeat, now)
+    }
+
+    fn give_full_time(
+        &mut self,
+        task: u64,
+        lease: &Lease,
+        last_heartbeat: i64,
+        now: Now,
+    ) -> Renewal {
         self.clear(task);
         let ttl_ms = u64::from(lease.ttl_seconds) * 1000;
         let due = now.mono.after_ms(ttl_ms);
-        self.by_task.insert(task, due);
-        self.by_time.insert((due, task));
-        Renewal {
+        let renewal = Renewal {
             lease_id: lease.id,
-            last_heartbeat: now.wall,
+            last_heartbeat,
             expires_at: now.wall.saturating_add(ttl_ms as i64),
-        }
+        };
+        self.by_task.insert(task, (due, renewal));
+        self.by_time.insert((due, task));
+        renewal
+    }
+
+    /// What the task's active lease was renewed to.
+    pub fn renewal(&self, task: u64) -> Option<Renewal> {
+        self.by_task.get(&task).map(|(_, renewal)| *renewal)
     }
 
     pub fn clear(&mut self, task: u64) {
-        if let Some(due) = self.by_task.remove(&task) {
+        if let Some((due, _)) = self.by_task.remove(&task) {
             self.by_time.remove(&(due, task));
         }
     }

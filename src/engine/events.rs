@@ -41,7 +41,7 @@ impl Events {
         ring.extend(events);
         let surplus = ring.len().saturating_sub(EVENTS_KEPT);
         ring.drain(..surplus);
-        drop(ring);
+        // Within the lock, so that no listener is ahead of what is said to be the newest.
         self.latest.send_replace(latest);
     }
 
@@ -56,10 +56,10 @@ impl Events {
 
     /// At most `limit` events after this sequence, oldest first.
     pub fn after(&self, seq: u64, limit: usize) -> Result<Vec<Event>, Missed> {
+        let ring = self.ring.lock().expect("no holder panics");
         if seq > self.latest() {
             return Err(Missed);
         }
-        let ring = self.ring.lock().expect("no holder panics");
         let first_known = ring.front().map_or(*self.latest.borrow() + 1, |event| event.seq);
         if seq + 1 < first_known {
             return Err(Missed);
@@ -88,5 +88,25 @@ mod tests {
         events.publish((13..13 + EVENTS_KEPT as u64).map(event).collect());
         assert_eq!(events.after(11, 1), Err(Missed));
         assert_eq!(events.after(12, 1), Ok(vec![event(13)]));
+    }
+
+    #[test]
+    fn a_listener_that_keeps_up_is_never_told_that_it_missed_something() {
+        const LAST: u64 = 200_000;
+        let events = Events::new(0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| (1..=LAST).for_each(|seq| events.publish(vec![event(seq)])));
+            let mut place = 0;
+            while place < LAST {
+                // The ring may run ahead of a slow reader; what it must never do is fall behind.
+                match events.after(place, 9) {
+                    Ok(found) => place = found.last().map_or(place, |event| event.seq),
+                    Err(Missed) => {
+                        assert!(place + EVENTS_KEPT as u64 <= events.latest(), "at {place}");
+                        place = events.latest();
+                    }
+                }
+            }
+        });
     }
 }

@@ -9,6 +9,7 @@ mod command;
 mod core;
 mod deadlines;
 mod events;
+mod page;
 mod query;
 mod ready;
 mod thread;
@@ -16,13 +17,17 @@ mod visible;
 mod waiting;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+
 pub use command::{
     ClaimAnswer, Command, Completed, ConfigChange, LeaseAnswer, LeaseView, NewLease, Reply,
     TaskView, WorkerChoice, WorkerView,
 };
 pub use core::{Core, RandomIds, system_random};
 pub use events::{Event, Events, Missed};
-pub use query::{Page, Query, Stats};
+pub use page::Page;
+pub use query::{Query, Stats};
 pub use thread::{Engine, EngineThread, start};
 pub use visible::Backlog;
 

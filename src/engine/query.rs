@@ -2,9 +2,10 @@
 //!
 //! The memory says which records a page holds, snapshots of both files give them. Must stay true: the
 //! hot file is asked before the archive, whose snapshot is the younger one, so that a task on its way
-//! is found in one of them; it is shown once, and the hot copy wins. A page ends after `limit` rows
-//! or `PAGE_BYTES`. Not here: cursors as text, JSON (`wire`).
+//! is found in one of them; it is shown once, and the hot copy wins. Not here: when a page ends
+//! (`page`), cursors as text, JSON (`wire`).
 
+use super::page::{Filling, Page};
 use super::visible::Visible;
 use super::{EngineError, LeaseView, TaskView, WorkerView};
 use crate::domain::{
@@ -13,17 +14,6 @@ use crate::domain::{
 use crate::store::{Archive, AuditEntry, Copied, Hot, Settings, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Bytes of prompts and outputs after which a page ends.
-const PAGE_BYTES: usize = 4 << 20;
-
-/// One page of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
-    pub rows: Vec<T>,
-    /// Where the next page begins: below this sequence.
-    pub next: Option<u64>,
-}
 
 /// The counts of `GET /stats`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,38 +62,15 @@ impl Both {
     }
 }
 
-/// Collects rows until the page is full; `cursor` is the sequence of the row that was added last.
-struct Filling<T> {
-    rows: Vec<T>,
+/// Candidates of both files, newest first, each sequence once, one row more than `limit` to know
+/// whether a page follows.
+fn newest_of_both(
+    hot: Vec<(u64, u64)>,
+    archived: Vec<(u64, u64)>,
     limit: usize,
-    bytes: usize,
-    cursor: u64,
-}
-
-impl<T> Filling<T> {
-    fn new(limit: usize) -> Self {
-        Filling { rows: Vec::new(), limit, bytes: 0, cursor: 0 }
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.len() >= self.limit || self.bytes >= PAGE_BYTES
-    }
-
-    fn add(&mut self, seq: u64, bytes: usize, row: T) {
-        self.rows.push(row);
-        self.bytes += bytes;
-        self.cursor = seq;
-    }
-
-    /// Passes over a candidate that is no row any more.
-    fn skip(&mut self, seq: u64) {
-        self.cursor = seq;
-    }
-
-    /// `more`: whether there may be candidates after those that were looked at.
-    fn page(self, more: bool) -> Page<T> {
-        Page { next: more.then_some(self.cursor), rows: self.rows }
-    }
+) -> Vec<(u64, u64)> {
+    let merged: BTreeMap<u64, u64> = archived.into_iter().chain(hot).collect();
+    merged.into_iter().rev().take(limit + 1).collect()
 }
 
 impl Query {
@@ -114,26 +81,6 @@ impl Query {
     fn both(&self) -> Result<Both, EngineError> {
         let hot = self.store.hot()?;
         Ok(Both { hot, archive: self.store.archive()? })
-    }
-
-    /// Candidates of the hot file, then those of the archive that are not in the hot file, one row
-    /// more than `limit` to know whether a page follows. Newest first, each sequence once.
-    fn candidates(
-        &self,
-        both: &Both,
-        hot: Vec<(u64, u64)>,
-        archive: impl Fn(&Archive) -> Result<Vec<(u64, u64)>, EngineError>,
-        limit: usize,
-    ) -> Result<Vec<(u64, u64)>, EngineError> {
-        let archived = archive(&both.archive)?;
-        let mut merged: BTreeMap<u64, u64> = hot.into_iter().collect();
-        let index = self.visible.index();
-        for (seq, task) in archived {
-            if !index.holds_task(task) {
-                merged.entry(seq).or_insert(task);
-            }
-        }
-        Ok(merged.into_iter().rev().take(limit + 1).collect())
     }
 
     pub fn task(&self, id: TaskId) -> Result<TaskView, EngineError> {
@@ -159,12 +106,12 @@ impl Query {
         let hot = self.visible.index().tasks_below(status, before, limit + 1);
         let both = self.both()?;
         let twice = |seqs: Vec<u64>| seqs.into_iter().map(|seq| (seq, seq)).collect();
-        let rows = self.candidates(
-            &both,
-            twice(hot),
-            |archive| Ok(twice(archive.tasks_below(status, before, limit + 1)?)),
-            limit,
-        )?;
+        let lives_on = |seq| {
+            let now = self.visible.index().status_of(seq);
+            now.is_some() && now != status
+        };
+        let archived = both.archive.tasks_below(status, before, limit + 1, lives_on)?;
+        let rows = newest_of_both(twice(hot), twice(archived), limit);
         let more = rows.len() > limit;
         let mut page = Filling::new(limit);
         for (seq, _) in rows {
@@ -178,9 +125,7 @@ impl Query {
             };
             self.visible.index().overlay(&mut task);
             let spec = both.spec(&task)?;
-            let bytes =
-                spec.prompt.len() + spec.context_hints.iter().map(String::len).sum::<usize>();
-            page.add(seq, bytes, TaskView { task, spec });
+            page.add(seq, TaskView { task, spec });
         }
         Ok(page.page(more))
     }
@@ -197,14 +142,11 @@ impl Query {
             statuses.iter().flat_map(|s| index.leases_below(*s, before, limit + 1)).collect()
         };
         let both = self.both()?;
-        let archived = |archive: &Archive| {
-            let mut rows = Vec::new();
-            for status in statuses {
-                rows.extend(archive.leases_below(*status, before, limit + 1)?);
-            }
-            Ok(rows)
-        };
-        let rows = self.candidates(&both, hot, archived, limit)?;
+        let mut archived = Vec::new();
+        for status in statuses {
+            archived.extend(both.archive.leases_below(*status, before, limit + 1)?);
+        }
+        let rows = newest_of_both(hot, archived, limit);
         let more = rows.len() > limit;
         let mut page = Filling::new(limit);
         for (seq, task) in rows {
@@ -216,7 +158,7 @@ impl Query {
                 lease_of(&task, seq).filter(|lease| statuses.contains(&lease.status))
             });
             match lease {
-                Some(lease) => page.add(seq, 0, lease),
+                Some(lease) => page.add(seq, lease),
                 None => page.skip(seq),
             }
         }
@@ -227,8 +169,8 @@ impl Query {
     pub fn outcomes(&self, before: u64, limit: usize) -> Result<Page<Outcome>, EngineError> {
         let hot = self.visible.index().outcomes_below(before, limit + 1);
         let both = self.both()?;
-        let archived = |archive: &Archive| Ok(archive.outcomes_below(before, limit + 1)?);
-        let rows = self.candidates(&both, hot, archived, limit)?;
+        let archived = both.archive.outcomes_below(before, limit + 1)?;
+        let rows = newest_of_both(hot, archived, limit);
         let more = rows.len() > limit;
         let mut page = Filling::new(limit);
         for (seq, task) in rows {
@@ -236,9 +178,7 @@ impl Query {
                 return Ok(page.page(true));
             }
             match self.outcome_at(&both, task, seq)? {
-                Some(outcome) => {
-                    page.add(seq, outcome.output.as_ref().map_or(0, String::len), outcome);
-                }
+                Some(outcome) => page.add(seq, outcome),
                 None => page.skip(seq),
             }
         }
@@ -271,7 +211,7 @@ impl Query {
                 return Ok(page.page(true));
             }
             if let Some(outcome) = both.outcome(task.seq(), ended.lease.fence)? {
-                page.add(seq, outcome.output.as_ref().map_or(0, String::len), outcome);
+                page.add(seq, outcome);
             }
         }
         Ok(page.page(false))
@@ -307,35 +247,30 @@ impl Query {
 
     /// Audit entries below the change sequence `before`.
     pub fn audit(&self, before: u64, limit: usize) -> Result<Page<AuditEntry>, EngineError> {
+        let oldest = self.visible.index().oldest_journal;
         let both = self.both()?;
-        let (mut rows, goes_on) = both.hot.audit(before, limit + 1)?;
+        let (mut rows, goes_on) = both.hot.audit(oldest, before, limit + 1)?;
         if goes_on {
             let below = rows.last().map_or(before, |entry| entry.id.seq());
             rows.extend(both.archive.audit_below(below, limit + 1 - rows.len())?);
         }
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_| more).map(|entry| entry.id.seq());
-        Ok(Page { rows, next })
+        Ok(Filling::all(limit, rows, |entry| entry.id.seq()))
     }
 
     /// The worker and its active leases.
     pub fn worker(&self, id: &WorkerId) -> Result<(WorkerView, Vec<LeaseView>), EngineError> {
-        let held = {
+        let (view, held) = {
             let index = self.visible.index();
             let view = index.worker(id).ok_or(Refusal::WorkerNotFound)?.clone();
-            (view, index.leases_below(LeaseStatus::Active, u64::MAX, usize::MAX))
+            (view, index.leases_held(id))
         };
-        let (view, active) = held;
         let hot = self.store.hot()?;
         let mut leases = Vec::new();
-        if view.active_leases > 0 {
-            for (_, task) in active {
-                let Some(mut task) = hot.task(task)? else { continue };
-                self.visible.index().overlay(&mut task);
-                let lease = task.lease.as_ref().filter(|lease| lease.worker_id == *id);
-                leases.extend(lease.map(|lease| LeaseView::of(&task, lease, LeaseStatus::Active)));
-            }
+        for (_, task) in held {
+            let Some(mut task) = hot.task(task)? else { continue };
+            self.visible.index().overlay(&mut task);
+            let lease = task.lease.as_ref().filter(|lease| lease.worker_id == *id);
+            leases.extend(lease.map(|lease| LeaseView::of(&task, lease, LeaseStatus::Active)));
         }
         Ok((view, leases))
     }
@@ -347,9 +282,7 @@ impl Query {
             index.workers().filter(|view| view.worker.seq > after).cloned().collect();
         drop(index);
         rows.sort_unstable_by_key(|view| view.worker.seq);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        Page { next: rows.last().filter(|_| more).map(|view| view.worker.seq), rows }
+        Filling::all(limit, rows, |view| view.worker.seq)
     }
 
     pub fn stats(&self) -> Stats {
@@ -371,8 +304,11 @@ impl Query {
     /// Copies the oldest finished tasks and journal records to the archive; what was copied may then
     /// leave the hot file (`Engine::archived`).
     pub fn copy_finished(&self, tasks: usize, journal: usize) -> Result<Copied, EngineError> {
-        let seqs = self.visible.index().finished(tasks);
-        Ok(self.store.archive_finished(&seqs, journal)?)
+        let (seqs, oldest) = {
+            let index = self.visible.index();
+            (index.finished(tasks), index.oldest_journal)
+        };
+        Ok(self.store.archive_finished(&seqs, oldest, journal)?)
     }
 }
 

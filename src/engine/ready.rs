@@ -46,10 +46,6 @@ impl Ready {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
     /// The next task for a worker that offers these labels and holds these contexts.
     pub fn pick(&self, offered: &[String], contexts: impl Iterator<Item = u64>) -> Option<u64> {
         let fitting = || {
@@ -106,7 +102,7 @@ mod tests {
             ready.remove(task);
         }
         assert_eq!(ready.pick(&[], std::iter::empty()), None);
-        assert!(ready.is_empty());
+        assert!(ready.groups.is_empty());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::WorkerView;
 use super::deadlines::Renewal;
 use crate::domain::{LeaseStatus, Task, TaskStatus, WorkerId};
-use crate::store::Counters;
+use crate::store::{Counters, JournalKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -38,10 +38,14 @@ pub struct Index {
     by_status: [BTreeSet<u64>; 7],
     /// By status in the order of `LeaseStatus::ALL`: lease sequence → task sequence.
     leases: [BTreeMap<u64, u64>; 3],
+    /// The active ones of `leases` by their holder.
+    held: HashMap<WorkerId, BTreeMap<u64, u64>>,
     outcomes: BTreeMap<u64, u64>,
     renewals: HashMap<u64, Renewal>,
     workers: HashMap<WorkerId, WorkerView>,
     pub counters: Counters,
+    /// No journal record of the hot file stands before this.
+    pub oldest_journal: JournalKey,
 }
 
 impl Visible {
@@ -67,7 +71,9 @@ impl Index {
         }
         for ended in &task.ended {
             let lease = ended.lease.id.seq();
-            self.leases[LeaseStatus::Active as usize].remove(&lease);
+            if self.leases[LeaseStatus::Active as usize].remove(&lease).is_some() {
+                self.let_go(&ended.lease.worker_id, lease);
+            }
             self.leases[ended.status() as usize].insert(lease, seq);
             if let Some(outcome) = ended.outcome {
                 self.outcomes.insert(outcome, seq);
@@ -75,10 +81,22 @@ impl Index {
         }
         match &task.lease {
             Some(lease) => {
-                self.leases[LeaseStatus::Active as usize].insert(lease.id.seq(), seq);
+                let id = lease.id.seq();
+                if self.leases[LeaseStatus::Active as usize].insert(id, seq).is_none() {
+                    self.held.entry(lease.worker_id.clone()).or_default().insert(id, seq);
+                }
             }
             None => {
                 self.renewals.remove(&seq);
+            }
+        }
+    }
+
+    fn let_go(&mut self, holder: &WorkerId, lease: u64) {
+        if let Some(held) = self.held.get_mut(holder) {
+            held.remove(&lease);
+            if held.is_empty() {
+                self.held.remove(holder);
             }
         }
     }
@@ -110,17 +128,18 @@ impl Index {
 
     /// Lays what heartbeats moved over a stored task.
     pub fn overlay(&self, task: &mut Task) {
-        let Some(renewal) = self.renewals.get(&task.seq()) else { return };
-        let Some(lease) = task.lease.as_mut().filter(|lease| lease.id == renewal.lease_id) else {
-            return;
-        };
-        lease.last_heartbeat = renewal.last_heartbeat;
-        lease.expires_at = renewal.expires_at;
-        task.updated_at = renewal.last_heartbeat;
+        if let Some(renewal) = self.renewals.get(&task.seq()) {
+            renewal.lay_over(task);
+        }
     }
 
     pub fn holds_task(&self, seq: u64) -> bool {
         self.tasks.contains_key(&seq)
+    }
+
+    /// The status of a task of the hot file.
+    pub fn status_of(&self, seq: u64) -> Option<TaskStatus> {
+        self.tasks.get(&seq).copied()
     }
 
     /// Tasks of the hot file below `before`, newest first.
@@ -137,6 +156,12 @@ impl Index {
     pub fn leases_below(&self, status: LeaseStatus, before: u64, limit: usize) -> Vec<(u64, u64)> {
         let leases = self.leases[status as usize].range(..before).rev().take(limit);
         leases.map(|(lease, task)| (*lease, *task)).collect()
+    }
+
+    /// (lease, task) of the worker's active leases, newest first.
+    pub fn leases_held(&self, holder: &WorkerId) -> Vec<(u64, u64)> {
+        let held = self.held.get(holder).into_iter().flatten().rev();
+        held.map(|(lease, task)| (*lease, *task)).collect()
     }
 
     pub fn active_leases(&self) -> usize {

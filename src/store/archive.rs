@@ -30,14 +30,18 @@ pub struct ArchiveTotals {
 
 impl Store {
     /// Copies these tasks, where they are finished, and old journal records of `journal_changes`
-    /// into the archive in one durable commit.
+    /// into the archive in one durable commit. `oldest` is at or before the oldest record.
     pub fn archive_finished(
         &self,
         seqs: &[u64],
+        oldest: JournalKey,
         journal_changes: usize,
     ) -> Result<Copied, StoreError> {
         let hot = self.hot()?;
-        let journal = hot.old_journal(journal_changes)?;
+        let journal = hot.old_journal(oldest, journal_changes)?;
+        if seqs.is_empty() && journal.is_empty() {
+            return Ok(Copied::default());
+        }
         let mut copied = Vec::with_capacity(seqs.len());
         let mut txn = self.archive.begin_write()?;
         txn.set_quick_repair(true);
@@ -110,20 +114,22 @@ impl Archive {
         read(&self.parts, (seq, part_of_outcome(fence)))
     }
 
-    /// Task sequences below `before`, newest first.
+    /// Task sequences below `before`, newest first. `lives_on` tells of a copy with this status
+    /// whose task has another one by now: it takes no place in the list.
     pub fn tasks_below(
         &self,
         status: Option<TaskStatus>,
         before: u64,
         limit: usize,
+        lives_on: impl Fn(u64) -> bool,
     ) -> Result<Vec<u64>, StoreError> {
         match status {
-            None => newest(self.tasks.range(..before)?, limit, |key, _| key),
+            None => newest(self.tasks.range(..before)?, limit, |key, _| Some(key)),
             Some(status) => {
                 let status = status as u8;
                 let rows =
                     self.txn.open_table(TASKS_BY_STATUS)?.range((status, 0)..(status, before))?;
-                newest(rows, limit, |(_, seq), ()| seq)
+                newest(rows, limit, |(_, seq), ()| (!lives_on(seq)).then_some(seq))
             }
         }
     }
@@ -137,13 +143,13 @@ impl Archive {
     ) -> Result<Vec<(u64, u64)>, StoreError> {
         let status = status as u8;
         let rows = self.txn.open_table(LEASES)?.range((status, 0)..(status, before))?;
-        newest(rows, limit, |(_, lease), task| (lease, task))
+        newest(rows, limit, |(_, lease), task| Some((lease, task)))
     }
 
     /// (outcome sequence, task sequence) below `before`, newest first.
     pub fn outcomes_below(&self, before: u64, limit: usize) -> Result<Vec<(u64, u64)>, StoreError> {
         let rows = self.txn.open_table(OUTCOMES)?.range(..before)?;
-        newest(rows, limit, |outcome, (task, _)| (outcome, task))
+        newest(rows, limit, |outcome, (task, _)| Some((outcome, task)))
     }
 
     /// The task whose completion has this outcome sequence.
@@ -165,13 +171,11 @@ impl Archive {
 fn newest<K: redb::Key, V: redb::Value, T>(
     rows: redb::Range<'_, K, V>,
     limit: usize,
-    pick: impl for<'a> Fn(K::SelfType<'a>, V::SelfType<'a>) -> T,
+    pick: impl for<'a> Fn(K::SelfType<'a>, V::SelfType<'a>) -> Option<T>,
 ) -> Result<Vec<T>, StoreError> {
-    rows.rev()
-        .take(limit)
-        .map(|row| {
-            let (key, value) = row?;
-            Ok(pick(key.value(), value.value()))
-        })
-        .collect()
+    let picked = rows.rev().filter_map(|row| match row {
+        Ok((key, value)) => pick(key.value(), value.value()).map(Ok),
+        Err(error) => Some(Err(error.into())),
+    });
+    picked.take(limit).collect()
 }

@@ -44,8 +44,14 @@ impl HotChanges {
 }
 
 /// Where a journal record stands: the newest task at its commit, and its first change sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JournalKey(u64, u64);
+
+impl JournalKey {
+    fn place(self) -> (u64, u64) {
+        (self.0, JOURNAL + self.1)
+    }
+}
 
 type Parts<'t> = Table<'t, (u64, u64), &'static [u8]>;
 /// Above every key: the newest journal record is the last of all.
@@ -215,20 +221,22 @@ impl Hot {
 
     /// Sequences and counts after the newest commit.
     pub fn counters(&self) -> Result<Counters, StoreError> {
-        match self.older_record(NEWEST, u64::MAX)? {
+        match self.older_record(JournalKey::default(), NEWEST, u64::MAX)? {
             Some((_, record)) => Ok(record.counters),
             None => Ok(Counters::default()),
         }
     }
 
     /// The newest journal record below a key that holds changes below `before`. Parts of tasks
-    /// between two records are leapt over.
+    /// between two records are leapt over; there are no records before `oldest`.
     fn older_record(
         &self,
+        oldest: JournalKey,
         mut below: (u64, u64),
         before: u64,
     ) -> Result<Option<(JournalKey, JournalRecord)>, StoreError> {
-        while let Some(entry) = self.parts.range(..below)?.next_back() {
+        while below > oldest.place() {
+            let Some(entry) = self.parts.range(oldest.place()..below)?.next_back() else { break };
             let (key, bytes) = entry?;
             let (task, part) = key.value();
             below = if part < JOURNAL { (task, PART_TASK) } else { (task, part) };
@@ -241,12 +249,18 @@ impl Hot {
     }
 
     /// At most `limit` audit entries below the change sequence `before`, newest first, and whether
-    /// the journal was read to its end, after which the archive goes on.
-    pub fn audit(&self, before: u64, limit: usize) -> Result<(Vec<AuditEntry>, bool), StoreError> {
+    /// the journal was read to its end, after which the archive goes on. `oldest` is at or before
+    /// the oldest record, so that the tasks below it are not looked at.
+    pub fn audit(
+        &self,
+        oldest: JournalKey,
+        before: u64,
+        limit: usize,
+    ) -> Result<(Vec<AuditEntry>, bool), StoreError> {
         let mut entries = Vec::new();
         let mut below = NEWEST;
-        while let Some((JournalKey(task, change), record)) = self.older_record(below, before)? {
-            below = (task, JOURNAL + change);
+        while let Some((key, record)) = self.older_record(oldest, below, before)? {
+            below = key.place();
             let older = record.changes.into_iter().rev().flatten();
             entries.extend(older.filter(|entry| entry.id.seq() < before));
             if entries.len() >= limit {
@@ -257,12 +271,13 @@ impl Hot {
         Ok((entries, true))
     }
 
-    /// Shows journal records, oldest first, until `visit` has seen enough.
+    /// Shows journal records from `oldest` on, oldest first, until `visit` has seen enough.
     fn for_each_record(
         &self,
+        oldest: JournalKey,
         mut visit: impl FnMut(JournalKey, AccessGuard<'_, &'static [u8]>) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
-        let mut from = (0, JOURNAL);
+        let mut from = oldest.place();
         while let Some(entry) = self.parts.range(from..)?.next() {
             let (key, bytes) = entry?;
             let (task, part) = key.value();
@@ -277,12 +292,13 @@ impl Hot {
     /// Journal records but the newest, oldest first, with their keys, until they hold `changes`.
     pub(super) fn old_journal(
         &self,
+        oldest: JournalKey,
         changes: usize,
     ) -> Result<Vec<(JournalKey, JournalRecord)>, StoreError> {
-        let newest = self.older_record(NEWEST, u64::MAX)?.map(|(key, _)| key);
+        let newest = self.older_record(oldest, NEWEST, u64::MAX)?.map(|(key, _)| key);
         let mut records: Vec<(JournalKey, JournalRecord)> = Vec::new();
         let mut held = 0;
-        self.for_each_record(|key, bytes| {
+        self.for_each_record(oldest, |key, bytes| {
             if Some(key) == newest || held >= changes {
                 return Ok(false);
             }
@@ -294,13 +310,16 @@ impl Hot {
         Ok(records)
     }
 
-    /// How many journal records there are.
-    pub fn journal_len(&self) -> Result<usize, StoreError> {
-        let mut records = 0;
-        self.for_each_record(|_, _| {
+    /// How many journal records there are, and where the oldest stands.
+    pub fn journal(&self) -> Result<(usize, JournalKey), StoreError> {
+        let (mut records, mut oldest) = (0, JournalKey::default());
+        self.for_each_record(oldest, |key, _| {
+            if records == 0 {
+                oldest = key;
+            }
             records += 1;
             Ok(true)
         })?;
-        Ok(records)
+        Ok((records, oldest))
     }
 }

@@ -1,0 +1,160 @@
+//! What the writer decides about one task: create, lease, heartbeat, complete, requeue, cancel.
+//!
+//! Must stay true: a task is looked up, the rule is asked, the change is taken into the batch; a
+//! refusal leaves nothing behind. Not here: the rules (`domain::transition`), claims.
+
+use super::{Core, LIVE_TASKS_MAX};
+use crate::domain::{
+    self, ArtifactId, Change, Completion, Heartbeat, LeaseClaim, LeaseId, NewTask, NoWorker,
+    Refusal, ResultId, Task, TaskId, TaskStatus, WorkerId, context_key,
+};
+use crate::engine::batch::Batch;
+use crate::engine::{
+    Completed, EngineError, LeaseAnswer, LeaseView, NewLease, TaskView, WorkerChoice,
+};
+
+impl Core {
+    pub(super) fn create(
+        &mut self,
+        batch: &mut Batch<'_>,
+        new: NewTask,
+    ) -> Result<TaskView, EngineError> {
+        let live = [TaskStatus::Queued, TaskStatus::Leased, TaskStatus::Running];
+        let live: u64 = live.iter().map(|s| self.counters.tasks_by_status[*s as usize]).sum();
+        if live >= LIVE_TASKS_MAX {
+            return Err(Refusal::QueueFull.into());
+        }
+        self.counters.last_task += 1;
+        let id = TaskId::new(self.counters.last_task, (self.random)());
+        let (change, spec) = domain::create(new, id, batch.now.wall);
+        let view = TaskView { task: change.task.clone(), spec: spec.clone() };
+        batch.changes.specs.insert(id.seq(), spec);
+        self.apply(batch, None, change);
+        Ok(view)
+    }
+
+    /// The record with its lease's last renewal, which the next write of it takes to the disk.
+    pub(super) fn renewed(&self, mut task: Task) -> Task {
+        if let Some(renewal) = self.deadlines.renewal(task.seq()) {
+            renewal.lay_over(&mut task);
+        }
+        task
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        batch: &mut Batch<'_>,
+        id: TaskId,
+        lease: NewLease,
+    ) -> Result<LeaseAnswer, EngineError> {
+        let task = self.renewed(batch.task(id)?);
+        domain::require_queued(&task)?;
+        let ttl_seconds = lease.ttl_seconds.ok_or(Refusal::InvalidFields)?;
+        let context = context_key(&task.context_id);
+        let worker = match &lease.worker {
+            WorkerChoice::Automatic => domain::pick_worker(&task, self.workers.candidates(context)),
+            WorkerChoice::Named(id) => match self.workers.candidate(id, context) {
+                Some(candidate) => domain::gate(&candidate, &task.labels).map(|()| id),
+                None => Err(NoWorker::Unknown),
+            },
+            WorkerChoice::Nobody => Err(NoWorker::Unknown),
+        };
+        let worker_id = worker.map_err(Refusal::NoWorker)?.clone();
+        let worker = self.workers.view(&worker_id).expect("the gate saw it");
+        let lease = self.grant(batch, &task, &worker_id, ttl_seconds)?.1;
+        Ok(LeaseAnswer { lease, worker })
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        batch: &mut Batch<'_>,
+        task: &Task,
+        worker: &WorkerId,
+        ttl_seconds: Option<u32>,
+    ) -> Result<(Task, LeaseView), EngineError> {
+        let lease_id = LeaseId::new(self.counters.last_lease + 1, (self.random)());
+        let change = domain::grant(task, worker, lease_id, ttl_seconds, batch.now.wall)?;
+        self.counters.last_lease += 1;
+        let granted = change.task.clone();
+        self.apply(batch, Some(task), change);
+        let view = LeaseView::active(&granted).expect("granted just now");
+        Ok((granted, view))
+    }
+
+    pub(super) fn heartbeat(
+        &mut self,
+        batch: &mut Batch<'_>,
+        id: TaskId,
+        claim: LeaseClaim,
+    ) -> Result<LeaseView, EngineError> {
+        let task = self.renewed(batch.task(id)?);
+        let beat = domain::heartbeat(&task, claim, batch.now.wall)?;
+        let lease = task.lease.as_ref().expect("a heartbeat that counts has a lease");
+        let renewal = self.deadlines.set(task.seq(), lease, batch.now);
+        batch.renewals.push((task.seq(), renewal));
+        self.heard_of(batch, &lease.worker_id);
+        let mut view = LeaseView::active(&task).expect("a heartbeat that counts has a lease");
+        view.last_heartbeat = renewal.last_heartbeat;
+        view.expires_at = renewal.expires_at;
+        if let Heartbeat::Started(change) = beat {
+            self.apply(batch, Some(&task), change);
+        }
+        Ok(view)
+    }
+
+    pub(super) fn complete(
+        &mut self,
+        batch: &mut Batch<'_>,
+        id: TaskId,
+        claim: LeaseClaim,
+        completed: Option<domain::Completed>,
+    ) -> Result<Completed, EngineError> {
+        let task = self.renewed(batch.task(id)?);
+        let seq = self.counters.last_outcome + 1;
+        let artifact_id = ArtifactId::new(seq, (self.random)());
+        let result_id = ResultId::new(seq, (self.random)());
+        let now = batch.now.wall;
+        let spec = batch.spec(&task)?;
+        match domain::complete(&task, claim, completed, artifact_id, result_id, now)? {
+            Completion::Repeated { fence } => {
+                let outcome = batch.outcome(&task, fence)?;
+                let task = domain::as_completed(&task, &outcome);
+                Ok(Completed { task: TaskView { task, spec }, outcome })
+            }
+            Completion::First(change, outcome) => {
+                self.counters.last_outcome = seq;
+                self.heard_of(batch, &outcome.worker_id);
+                let fence = change.task.ended.last().map_or(0, |ended| ended.lease.fence);
+                batch.changes.outcomes.insert((task.seq(), fence), (*outcome).clone());
+                let view = TaskView { task: change.task.clone(), spec };
+                self.apply(batch, Some(&task), change);
+                Ok(Completed { task: view, outcome: *outcome })
+            }
+        }
+    }
+
+    /// Requeue and cancel: what a person does to a task.
+    pub(super) fn by_hand(
+        &mut self,
+        batch: &mut Batch<'_>,
+        id: TaskId,
+        decide: impl Fn(&Task, i64) -> Result<Change, Refusal>,
+    ) -> Result<TaskView, EngineError> {
+        let task = self.renewed(batch.task(id)?);
+        let change = decide(&task, batch.now.wall)?;
+        let spec = batch.spec(&task)?;
+        if !self.visible.index().holds_task(id.seq())
+            && !batch.changes.tasks.contains_key(&id.seq())
+        {
+            // It comes back from the archive, so what belongs to it comes along.
+            batch.changes.specs.insert(id.seq(), spec.clone());
+            for ended in task.ended.iter().filter(|ended| ended.outcome.is_some()) {
+                let outcome = batch.outcome(&task, ended.lease.fence)?;
+                batch.changes.outcomes.insert((id.seq(), ended.lease.fence), outcome);
+            }
+        }
+        let view = TaskView { task: change.task.clone(), spec };
+        self.apply(batch, Some(&task), change);
+        Ok(view)
+    }
+}
