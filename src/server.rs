@@ -7,6 +7,7 @@ use crate::api::App;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ const BUFFER_BYTES: usize = 32 << 10;
 const HEADERS_MAX: usize = 64;
 /// Time for a request's head; also how long an idle connection is kept.
 const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Milliseconds that an answer may lie unread before the connection ends.
+const UNREAD_MS: u32 = 60_000;
 /// Time for what runs when the server is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// Pause after a failed accept (no file descriptor is left), so that it cannot spin.
@@ -76,8 +79,10 @@ async fn converse(
     mut stopping: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 ) {
-    // Small answers leave at once; a socket that cannot do that still works.
+    // Small answers leave at once, and who reads nothing is let go of; a socket that cannot do that
+    // still works.
     let _ = stream.set_nodelay(true);
+    let _ = set_tcp_user_timeout(&stream, UNREAD_MS);
     let service = service_fn(move |request| {
         let app = app.clone();
         async move { Ok::<_, Infallible>(app.handle(peer, request).await) }

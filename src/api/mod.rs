@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Network, Secret};
 use crate::engine::Engine;
 use crate::http::answer::{Answer, TEXT, bytes, with_header};
-use crate::http::body::{Budget, payload, receive};
+use crate::http::body::{BODY_BYTES_MAX, Budget, SMALL_BODY_BYTES_MAX, payload, receive};
 use crate::http::client_address::{Scheme, client_address, forwarded_scheme};
 use crate::http::error::ApiError;
 use crate::http::form::parse_form;
@@ -174,10 +174,15 @@ impl App {
             let text = format!("The query has {fault}");
             ApiError::unreadable(StatusCode::BAD_REQUEST, "bad_query", text)
         })?;
-        let received = receive(body, &self.budget).await?;
+        let bytes_max = match route.endpoint {
+            Endpoint::Create | Endpoint::Complete => BODY_BYTES_MAX,
+            _ => SMALL_BODY_BYTES_MAX,
+        };
+        // Its share of the budget is held until the answer.
+        let mut received = receive(body, bytes_max, &self.budget).await?;
         let payload = match parts.method {
             Method::GET | Method::HEAD | Method::DELETE => Payload::Absent,
-            _ => payload(&headers, &received.bytes)?,
+            _ => payload(&headers, std::mem::take(&mut received.bytes)).await?,
         };
         let is_head = parts.method == Method::HEAD;
         let call = Call { route, path: uri.path().into(), query, headers, payload, is_head };

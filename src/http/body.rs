@@ -17,8 +17,13 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// Bytes of one body.
+/// Bytes of a body that brings a prompt or an output, and of any other.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+pub const SMALL_BODY_BYTES_MAX: usize = 1 << 20;
+/// Values of a body: each costs some fifty bytes of memory, however little it is in the body.
+const VALUES_MAX: usize = 200_000;
+/// Bodies above this are parsed where it keeps nobody waiting.
+const PARSED_AT_ONCE_BYTES: usize = 256 << 10;
 /// Kibibytes of all bodies in flight.
 const BUDGET_KIB: usize = 64 << 10;
 /// Time without a byte of the body.
@@ -42,20 +47,20 @@ pub struct Received {
     _share: Option<OwnedSemaphorePermit>,
 }
 
-/// Reads a body to its end.
-pub async fn receive<B>(body: B, budget: &Budget) -> Result<Received, ApiError>
+/// Reads a body of at most `bytes_max` to its end.
+pub async fn receive<B>(body: B, bytes_max: usize, budget: &Budget) -> Result<Received, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let too_large = || {
-        let text = format!("The body is larger than {} MiB", BODY_BYTES_MAX >> 20);
+        let text = format!("The body is larger than {} MiB", bytes_max >> 20);
         ApiError::unreadable(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", text).closing()
     };
     let too_slow = || {
         let text = "The body did not arrive in time";
         ApiError::unreadable(StatusCode::REQUEST_TIMEOUT, "body_timeout", text).closing()
     };
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+    if body.size_hint().lower() > bytes_max as u64 {
         return Err(too_large());
     }
     let read = async {
@@ -67,7 +72,7 @@ where
                 ApiError::unreadable(StatusCode::BAD_REQUEST, "body_cut_off", text).closing()
             })?;
             let Ok(data) = frame.into_data() else { continue };
-            if received.bytes.len() + data.len() > BODY_BYTES_MAX {
+            if received.bytes.len() + data.len() > bytes_max {
                 return Err(too_large());
             }
             received.grow(data.len(), budget)?;
@@ -108,7 +113,31 @@ enum Kind {
 }
 
 /// The payload of a body that was received.
-pub fn payload(headers: &HeaderMap, bytes: &[u8]) -> Result<Payload, ApiError> {
+pub async fn payload(headers: &HeaderMap, bytes: Vec<u8>) -> Result<Payload, ApiError> {
+    if bytes.len() <= PARSED_AT_ONCE_BYTES {
+        return parse(headers, &bytes);
+    }
+    let headers = headers.clone();
+    let parsed = tokio::task::spawn_blocking(move || parse(&headers, &bytes)).await;
+    parsed.unwrap_or_else(|_| Err(bad("The body could not be read; the server's log says why")))
+}
+
+/// Commas outside of texts, which is one less than the values between them.
+fn commas(json: &[u8]) -> usize {
+    let (mut count, mut in_text, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<Payload, ApiError> {
     let kind = kind(headers);
     if bytes.is_empty() {
         return Ok(match kind {
@@ -123,6 +152,9 @@ pub fn payload(headers: &HeaderMap, bytes: &[u8]) -> Result<Payload, ApiError> {
         let fields = parse_form(text).map_err(|fault| bad(&format!("The form has {fault}")))?;
         let fields = fields.into_iter().map(|(name, value)| (name, Value::String(value)));
         return Ok(Payload::Object(fields.collect()));
+    }
+    if text.len() > PARSED_AT_ONCE_BYTES && commas(text) >= VALUES_MAX {
+        return Err(bad(&format!("The body holds more than {VALUES_MAX} values")));
     }
     match serde_json::from_slice(&mend(text)) {
         Ok(Value::Object(map)) => Ok(Payload::Object(map)),
@@ -174,7 +206,7 @@ mod tests {
         if !content_type.is_empty() {
             headers.insert(CONTENT_TYPE, content_type.parse().expect("a header value"));
         }
-        payload(&headers, body.as_bytes()).map_err(|error| (error.status.as_u16(), error.code))
+        parse(&headers, body.as_bytes()).map_err(|error| (error.status.as_u16(), error.code))
     }
 
     fn object(value: Value) -> Result<Payload, (u16, &'static str)> {
@@ -216,5 +248,13 @@ mod tests {
             assert_eq!(read(content_type, "{}"), Err((415, "unsupported_body")));
         }
         assert_eq!(read(JSON, "[]"), Ok(Payload::Array));
+    }
+
+    #[test]
+    fn a_body_of_many_tiny_values_is_refused_and_a_long_text_is_not() {
+        let list = format!("[{}0]", "0,".repeat(VALUES_MAX));
+        assert_eq!(read(JSON, &list), Err((400, "bad_body")));
+        let prose = format!("{{\"prompt\":\"\\\"{}\"}}", "a, ".repeat(VALUES_MAX));
+        assert!(read(JSON, &prose).is_ok());
     }
 }

@@ -14,12 +14,12 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase, StorageBackend};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Memory for pages of the hot file; redb's own default is 1 GiB.
 const HOT_CACHE_BYTES: usize = 6 << 20;
 const ARCHIVE_CACHE_BYTES: usize = 2 << 20;
-/// A hot file above this size is compacted at the start, when it is small work.
+/// A hot file above this size is compacted at the start, if little of it is in use.
 const COMPACT_ABOVE_BYTES: u64 = 32 << 20;
 
 /// Both files, open.
@@ -49,15 +49,23 @@ impl Store {
         }
         check_format(&archive)?;
         check_format(&hot)?;
-        // The archive comes first: a hot file is never seen without it, whenever the first start is
-        // cut off.
-        let archive_db = guarded(&archive, || open_file(&archive, ARCHIVE_CACHE_BYTES))?;
-        if before.0 == 0 && !is_empty(&archive_db)? {
-            return Err(StoreError::Missing { path: hot, beside: archive });
-        }
-        let mut hot_db = guarded(&hot, || open_file(&hot, HOT_CACHE_BYTES))?;
+        let open_hot = || guarded(&hot, || open_file(&hot, HOT_CACHE_BYTES));
+        let open_archive = || guarded(&archive, || open_file(&archive, ARCHIVE_CACHE_BYTES));
+        let (mut hot_db, archive_db) = if before.0 > 0 {
+            // The one that a crash leaves to be repaired is tried before the other is touched.
+            (open_hot()?, open_archive()?)
+        } else {
+            // A hot file is never made without an archive, whenever the first start is cut off.
+            let archive_db = open_archive()?;
+            if !is_empty(&archive_db)? {
+                return Err(StoreError::Missing { path: hot, beside: archive });
+            }
+            (open_hot()?, archive_db)
+        };
+        refuse_newer(&archive, stored_format(&archive_db)?)?;
+        refuse_newer(&hot, stored_format(&hot_db)?)?;
         let grown = size(&hot);
-        if grown > COMPACT_ABOVE_BYTES {
+        if grown > COMPACT_ABOVE_BYTES && is_mostly_free(&hot_db, grown)? {
             hot_db.compact().map_err(|error| StoreError::Io(error.to_string()))?;
         }
         let opened = Opened {
@@ -151,28 +159,45 @@ fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, StoreError>) -> Resu
     })
 }
 
-/// Refuses a file of a newer version before anything is written to it. A file that was not closed
-/// cleanly cannot be read this way; its format is looked at after the repair.
-fn check_format(path: &PathBuf) -> Result<(), StoreError> {
+/// Refuses a file of a newer version before anything is written to it. One that was not closed
+/// cleanly cannot be read this way; it is looked at again once it is repaired.
+fn check_format(path: &Path) -> Result<(), StoreError> {
     if size(path) == 0 {
         return Ok(());
     }
     let found = guarded(path, || match ReadOnlyDatabase::open(path) {
         Ok(db) => stored_format(&db),
-        Err(redb::DatabaseError::RepairAborted) => {
-            let db = open_file(path, HOT_CACHE_BYTES)?;
-            stored_format(&db)
-        }
+        Err(redb::DatabaseError::RepairAborted) => Ok(None),
         Err(error) => Err(StoreError::opening(path, error)),
     });
     match found {
-        Ok(Some(found)) if found > FORMAT => {
-            Err(StoreError::Newer { path: path.clone(), found, known: FORMAT })
-        }
-        Ok(_) => Ok(()),
-        Err(StoreError::Io(why)) => Err(StoreError::Damaged(path.clone(), why)),
+        Ok(found) => refuse_newer(path, found),
+        Err(StoreError::Io(why)) => Err(StoreError::Damaged(path.to_path_buf(), why)),
         Err(other) => Err(other),
     }
+}
+
+fn refuse_newer(path: &Path, found: Option<u64>) -> Result<(), StoreError> {
+    match found {
+        Some(found) if found > FORMAT => {
+            Err(StoreError::Newer { path: path.to_path_buf(), found, known: FORMAT })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether compaction would be small work for much space, by a generous guess at what is in use.
+fn is_mostly_free(hot: &Database, file_bytes: u64) -> Result<bool, StoreError> {
+    const SMALL_PART: u64 = 1 << 10;
+    const LARGE_PART: u64 = 64 << 10;
+    let txn = hot.begin_read()?;
+    let rows = |table| match txn.open_table(table) {
+        Ok(table) => Ok(redb::ReadableTableMetadata::len(&table)?),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+        Err(other) => Err(StoreError::from(other)),
+    };
+    let in_use = rows(HOT)? * SMALL_PART + rows(LARGE)? * LARGE_PART;
+    Ok(in_use < file_bytes / 4)
 }
 
 fn stored_format(db: &impl ReadableDatabase) -> Result<Option<u64>, StoreError> {

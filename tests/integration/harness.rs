@@ -255,6 +255,11 @@ impl Server {
         self.process.said()
     }
 
+    /// What the program has said, once this is a part of it.
+    pub fn wait_until_said(&self, text: &str) -> String {
+        eventually(text, || Some(self.said()).filter(|said| said.contains(text)))
+    }
+
     /// Power off, as far as the program can tell.
     pub fn kill9(&mut self) {
         self.process.child.kill().expect("the program is ours");

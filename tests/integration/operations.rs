@@ -159,8 +159,7 @@ fn a_data_directory_that_cannot_be_used_is_refused_with_74() {
 fn a_start_prints_what_the_operator_needs_to_know() {
     let (dir, data) = used();
     let server = Setup::default().start_in(dir);
-    let said = server.said();
-    assert!(said.contains(&server.url()), "the address to open: {said}");
+    let said = server.wait_until_said(&server.url());
     assert!(said.contains(data.to_str().unwrap()), "the data directory: {said}");
     assert!(
         said.contains("RUNTIME_API_KEY"),
