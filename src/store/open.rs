@@ -47,13 +47,19 @@ impl Store {
         if before.0 > 0 && before.1 == 0 {
             return Err(StoreError::Missing { path: archive, beside: hot });
         }
-        check_format(&archive)?;
-        check_format(&hot)?;
+        let archive_is_clean = check(&archive)?;
+        let hot_is_clean = check(&hot)?;
         let open_hot = || guarded(&hot, || open_file(&hot, HOT_CACHE_BYTES));
         let open_archive = || guarded(&archive, || open_file(&archive, ARCHIVE_CACHE_BYTES));
         let (mut hot_db, archive_db) = if before.0 > 0 {
-            // The one that a crash leaves to be repaired is tried before the other is touched.
-            (open_hot()?, open_archive()?)
+            // What must be repaired first, and may turn out to be damaged, is tried before the other
+            // is touched.
+            if hot_is_clean && !archive_is_clean {
+                let archive_db = open_archive()?;
+                (open_hot()?, archive_db)
+            } else {
+                (open_hot()?, open_archive()?)
+            }
         } else {
             // A hot file is never made without an archive, whenever the first start is cut off.
             let archive_db = open_archive()?;
@@ -159,11 +165,11 @@ fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, StoreError>) -> Resu
     })
 }
 
-/// Refuses a file of a newer version before anything is written to it. One that was not closed
-/// cleanly cannot be read this way; it is looked at again once it is repaired.
-fn check_format(path: &Path) -> Result<(), StoreError> {
+/// Refuses a file of a newer version before anything is written to it, and tells whether it was
+/// closed cleanly: otherwise it cannot be read this way, and is looked at again once it is repaired.
+fn check(path: &Path) -> Result<bool, StoreError> {
     if size(path) == 0 {
-        return Ok(());
+        return Ok(true);
     }
     let found = guarded(path, || match ReadOnlyDatabase::open(path) {
         Ok(db) => stored_format(&db),
@@ -171,7 +177,7 @@ fn check_format(path: &Path) -> Result<(), StoreError> {
         Err(error) => Err(StoreError::opening(path, error)),
     });
     match found {
-        Ok(found) => refuse_newer(path, found),
+        Ok(found) => refuse_newer(path, found).map(|()| found.is_some()),
         Err(StoreError::Io(why)) => Err(StoreError::Damaged(path.to_path_buf(), why)),
         Err(other) => Err(other),
     }
