@@ -92,9 +92,25 @@ fn kill_where(_is_meant: impl Fn(&str) -> bool) -> usize {
     0
 }
 
+/// A process's environment. In the moment of its exec a process has none yet, and just then a spawn
+/// returns; one that has a program but no environment is therefore looked at again.
+#[cfg(target_os = "linux")]
+fn environment_of(pid: i32) -> Option<Vec<u8>> {
+    const LOOKS: usize = 1_000;
+    let mut environment = Vec::new();
+    for _ in 0..LOOKS {
+        environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        if !environment.is_empty() || std::fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    Some(environment)
+}
+
 #[cfg(target_os = "linux")]
 fn mark_of(pid: i32) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environment = environment_of(pid)?;
     let mut variables = environment.split(|byte| *byte == 0);
     variables.find_map(|variable| {
         let mark = std::str::from_utf8(variable).ok()?.strip_prefix(MARK)?.strip_prefix('=')?;
