@@ -5,7 +5,7 @@
 //! Not here: what each part does.
 
 use crate::api::App;
-use crate::background::mover;
+use crate::background::{mover, probes};
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BaseUrl, Config, Secret, parse_base_url};
@@ -184,7 +184,8 @@ async fn run(
 
     tokio::spawn(writer.hand_out_answers());
     let serving = tokio::spawn(server::serve(listener, Arc::new(app), stopping.clone()));
-    let moving = tokio::spawn(mover::run(engine.clone(), stopping));
+    let moving = tokio::spawn(mover::run(engine.clone(), stopping.clone()));
+    let probing = tokio::spawn(probes::run(engine.clone(), stopping));
     let failed = tokio::select! {
         () = asked_to_stop() => None,
         failed = &mut writer.failed => Some(failed),
@@ -195,8 +196,8 @@ async fn run(
     if let Some((stop, _)) = &local_worker {
         stop.set();
     }
-    // Both end by themselves once they are told; a panic in them is in the log.
-    let _ = tokio::join!(serving, moving);
+    // They end by themselves once they are told; a panic in them is in the log.
+    let _ = tokio::join!(serving, moving, probing);
     if let Some((_, thread)) = local_worker {
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }

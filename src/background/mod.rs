@@ -3,3 +3,4 @@
 //! Not here: the reaper, which is the writer's own next deadline (`engine::core`).
 
 pub mod mover;
+pub mod probes;

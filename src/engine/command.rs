@@ -96,6 +96,10 @@ pub enum Command {
         copied: Copied,
         reply: Reply<()>,
     },
+    /// A worker answered when it was asked whether it is there.
+    HeardOf {
+        worker: WorkerId,
+    },
     /// Every waiting claim is answered now, and later ones do not wait.
     Release,
     /// The writer ends after what stands before this.

@@ -246,6 +246,7 @@ impl Core {
                 let result = self.archived(batch, copied);
                 batch.answer(reply, result);
             }
+            Command::HeardOf { worker } => self.heard_of(batch, &worker),
             Command::Release => self.release(batch),
             Command::Stop => {}
         }

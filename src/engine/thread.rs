@@ -216,6 +216,11 @@ impl Engine {
         self.ask(|reply| Command::Archived { copied, reply }).await
     }
 
+    /// Reports a worker's sign of life; lost when the channel is full, the next one comes soon.
+    pub fn heard_of(&self, worker: WorkerId) {
+        let _ = self.commands.try_send(Command::HeardOf { worker });
+    }
+
     /// Answers every waiting claim now; later ones do not wait.
     pub fn release_waiting(&self) {
         let _ = self.commands.try_send(Command::Release);

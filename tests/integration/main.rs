@@ -16,6 +16,7 @@ mod main_job;
 #[path = "../standin/messages.rs"]
 mod messages;
 mod operations;
+mod probes;
 mod recorded;
 mod steps;
 mod tidy;

@@ -214,3 +214,18 @@ fn when_the_writer_breaks_off_within_a_commit_nobody_is_told_that_nothing_change
     std::panic::catch_unwind(step).expect_err("the disk's driver panics");
     assert!(matches!(got(created), Err(EngineError::OutcomeUnknown(_))));
 }
+
+#[test]
+fn a_worker_that_answers_when_asked_stays_online_and_nothing_is_written_p8() {
+    let mut world = World::new();
+    world.register("agent", 1);
+    let before = (world.hot.syncs(), world.core.events.latest());
+    for _ in 0..10 {
+        world.pass_ms(20_000);
+        world.step(vec![Command::HeardOf { worker: worker("agent") }]);
+    }
+    let (view, _) = world.query.worker(&worker("agent")).expect("registered");
+    assert!(view.is_online());
+    assert_eq!(view.last_heartbeat, Some(world.clock.now().wall));
+    assert_eq!((world.hot.syncs(), world.core.events.latest()), before);
+}
