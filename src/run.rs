@@ -191,16 +191,15 @@ async fn run(
         failed = &mut writer.failed => Some(failed),
     };
     say("stopping: no new connections, what runs gets 10 s");
-    tell_stop.send_replace(true);
     engine.release_waiting();
-    if let Some((stop, _)) = &local_worker {
+    if let Some((stop, thread)) = local_worker {
+        // The worker first, while there is still a server that takes its results.
         stop.set();
-    }
-    // They end by themselves once they are told; a panic in them is in the log.
-    let _ = tokio::join!(serving, moving, probing);
-    if let Some((_, thread)) = local_worker {
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
+    tell_stop.send_replace(true);
+    // They end by themselves once they are told; a panic in them is in the log.
+    let _ = tokio::join!(serving, moving, probing);
     match failed {
         None => Ok(()),
         Some(Ok(error)) => Err(error.into()),
