@@ -15,18 +15,26 @@ const CHANGES_AT_ONCE: usize = 2_000;
 /// How long what has finished stays in the hot file, unless there is much of it.
 const REST: Duration = Duration::from_secs(30);
 
-/// How many tasks and journal records one round moved.
+/// How many tasks, and changes told in the journal, one round moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
     pub tasks: usize,
-    pub journal: usize,
+    pub changes: usize,
+}
+
+impl Moved {
+    /// Whether there may be enough left for another round. A small one costs as much as a whole one,
+    /// so what trickles in behind the mover waits for the next time.
+    fn was_whole(self) -> bool {
+        self.tasks == TASKS_AT_ONCE || self.changes >= CHANGES_AT_ONCE
+    }
 }
 
 /// Copies one round to the archive and lets the hot file go of it.
 pub async fn run_once(engine: &Engine) -> Result<Moved, EngineError> {
     let copied = engine.read(|query| query.copy_finished(TASKS_AT_ONCE, CHANGES_AT_ONCE)).await?;
-    let moved = Moved { tasks: copied.tasks.len(), journal: copied.journal.len() };
-    if moved.tasks > 0 || moved.journal > 0 {
+    let moved = Moved { tasks: copied.tasks.len(), changes: copied.changes };
+    if moved.tasks > 0 || moved.changes > 0 {
         engine.archived(copied).await?;
     }
     Ok(moved)
@@ -50,9 +58,11 @@ async fn keep_moving(engine: &Engine) {
         let _ = timeout(REST, backlog.wait_for(|backlog| *backlog == Backlog::Much)).await;
         loop {
             match run_once(engine).await {
-                Ok(Moved { tasks: 0, journal: 0 }) => break,
                 Ok(moved) => {
-                    log::debug!("archived tasks={} journal={}", moved.tasks, moved.journal);
+                    log::debug!("archived tasks={} changes={}", moved.tasks, moved.changes);
+                    if !moved.was_whole() {
+                        break;
+                    }
                 }
                 Err(error) => {
                     log::warn!("archive: {error}; what has finished stays where it is for now");

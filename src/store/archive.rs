@@ -19,6 +19,8 @@ pub struct Copied {
     /// The records as they were copied.
     pub tasks: Vec<Task>,
     pub journal: Vec<JournalKey>,
+    /// Changes that those journal records tell of.
+    pub changes: usize,
 }
 
 /// What the archive holds, for the start's line and the operator.
@@ -83,7 +85,11 @@ impl Store {
             }
         }
         txn.commit()?;
-        Ok(Copied { tasks: copied, journal: journal.into_iter().map(|(key, _)| key).collect() })
+        Ok(Copied {
+            tasks: copied,
+            changes: journal.iter().map(|(_, record)| record.changes.len()).sum(),
+            journal: journal.into_iter().map(|(key, _)| key).collect(),
+        })
     }
 
     /// A consistent view of the archive; taken after the hot one, or a task that moves meanwhile
