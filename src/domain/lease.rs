@@ -68,7 +68,6 @@ impl LeaseStatus {
 /// A lease of the past, kept with its task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedLease {
-    #[serde(flatten)]
     pub lease: Lease,
     pub ended_at: i64,
     pub end: LeaseEnd,
