@@ -179,6 +179,9 @@ async fn run(
         say(line);
     }
     say(contents(engine, opened));
+    if opened.given_back_bytes > 0 {
+        say(format!("compaction gave back {:.1} MiB", mib(opened.given_back_bytes)));
+    }
     say(format!("listening on http://{address}{}", if_everywhere(address)));
     let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock));
 
@@ -277,9 +280,8 @@ fn description(config: &Config) -> Vec<String> {
 fn contents(engine: &Engine, opened: &Opened) -> String {
     let stats = engine.query().stats();
     let [queued, leased, running, finished @ ..] = stats.tasks_by_status;
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     format!(
-        "store: {} live and {} archive; tasks: {queued} queued, {} in work, {} finished; workers: {}",
+        "store: {:.1} MiB live and {:.1} MiB archive; tasks: {queued} queued, {} in work, {} finished; workers: {}",
         mib(opened.hot_bytes),
         mib(opened.archive_bytes),
         leased + running,
@@ -296,6 +298,10 @@ fn if_everywhere(address: SocketAddr) -> String {
         }
         false => String::new(),
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 fn start_worker(

@@ -30,5 +30,5 @@ pub use worker::{Capabilities, Registration, Worker, WorkerStatus, register};
 #[cfg(test)]
 pub mod tests_support {
     //! A task to start from, for the tests of whoever keeps tasks.
-    pub use super::transition::tests::queued_task;
+    pub use super::transition::tests::{new_task, queued_task};
 }

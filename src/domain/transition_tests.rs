@@ -6,8 +6,8 @@ use crate::domain::{DesiredFormat, LeaseStatus, Policy};
 
 const NOW: i64 = 1_000_000;
 
-pub fn queued_task() -> Task {
-    let new = NewTask {
+pub fn new_task() -> NewTask {
+    NewTask {
         context_id: "ctx".into(),
         spec: TaskSpec {
             agent_slug: "writer".into(),
@@ -19,8 +19,11 @@ pub fn queued_task() -> Task {
         priority: 0,
         labels: Vec::new(),
         max_attempts: 3,
-    };
-    create(new, TaskId::new(1, 0), NOW).0.task
+    }
+}
+
+pub fn queued_task() -> Task {
+    create(new_task(), TaskId::new(1, 0), NOW).0.task
 }
 
 fn lease_id(n: u64) -> LeaseId {

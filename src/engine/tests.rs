@@ -16,9 +16,10 @@ use super::{
     TaskView, WorkerChoice, WorkerView,
 };
 use crate::clock::{Clock, ManualClock};
+pub use crate::domain::tests_support::new_task;
 use crate::domain::{
-    self, CompletionStatus, DesiredFormat, LeaseClaim, LeaseId, Metrics, NewTask, Policy, Refusal,
-    Registration, TaskId, TaskSpec, TaskStatus, WorkerId,
+    self, CompletionStatus, LeaseClaim, LeaseId, Metrics, NewTask, Refusal, Registration, TaskId,
+    TaskStatus, WorkerId,
 };
 use crate::store::{Copied, Store, StoreError};
 use redb::StorageBackend;
@@ -244,22 +245,6 @@ impl World {
 }
 
 pub type ClaimResult = Result<Option<ClaimAnswer>, EngineError>;
-
-pub fn new_task() -> NewTask {
-    NewTask {
-        context_id: "ctx".into(),
-        spec: TaskSpec {
-            agent_slug: "writer".into(),
-            prompt: "hello".into(),
-            context_hints: Vec::new(),
-            policy: Policy { timeout_sec: 120, budget: 0.0 },
-            desired_format: DesiredFormat::Text,
-        },
-        priority: 0,
-        labels: Vec::new(),
-        max_attempts: 3,
-    }
-}
 
 pub fn worker(name: &str) -> WorkerId {
     WorkerId(name.into())

@@ -11,7 +11,7 @@ use super::schema::{
 };
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
-use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
 
 /// What one round copied into the archive, for the removal that must follow.
 #[derive(Clone, Debug, Default)]
@@ -21,13 +21,6 @@ pub struct Copied {
     pub journal: Vec<JournalKey>,
     /// Changes that those journal records tell of.
     pub changes: usize,
-}
-
-/// What the archive holds, for the start's line and the operator.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ArchiveTotals {
-    pub tasks: u64,
-    pub audit: u64,
 }
 
 impl Store {
@@ -167,10 +160,6 @@ impl Archive {
     pub fn audit_below(&self, before: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
         let rows = self.txn.open_table(AUDIT)?.range(..before)?;
         rows.rev().take(limit).map(|row| Ok(serde_json::from_slice(row?.1.value())?)).collect()
-    }
-
-    pub fn totals(&self) -> Result<ArchiveTotals, StoreError> {
-        Ok(ArchiveTotals { tasks: self.tasks.len()?, audit: self.txn.open_table(AUDIT)?.len()? })
     }
 }
 

@@ -12,7 +12,7 @@ mod hot;
 mod open;
 mod schema;
 
-pub use archive::{Archive, ArchiveTotals, Copied};
+pub use archive::{Archive, Copied};
 pub use error::StoreError;
 pub use hot::{Hot, HotChanges, JournalKey};
 pub use open::{Opened, Store};
