@@ -12,6 +12,7 @@ mod workers;
 
 use super::batch::{Batch, Delivery};
 use super::deadlines::Deadlines;
+use super::query::Query;
 use super::ready::Ready;
 use super::visible::Visible;
 use super::waiting::{Waiter, Waiting};
@@ -46,7 +47,7 @@ pub fn system_random() -> RandomIds {
 /// The writer's state; everything in it follows from the hot file, save renewals and signs of life.
 pub struct Core {
     store: Arc<Store>,
-    pub visible: Arc<Visible>,
+    pub(super) visible: Arc<Visible>,
     pub events: Arc<Events>,
     random: RandomIds,
     counters: Counters,
@@ -103,6 +104,11 @@ impl Core {
         visible.backlog.send_replace(index.backlog(core.journal_records));
         drop(index);
         Ok(core)
+    }
+
+    /// Reads beside this writer.
+    pub fn query(&self) -> Query {
+        Query::new(self.store.clone(), self.visible.clone())
     }
 
     /// Lets answers leave by another way than this thread.

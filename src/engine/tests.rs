@@ -111,7 +111,7 @@ impl World {
             last.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
         });
         let core = Core::open(store.clone(), random, clock.now()).expect("opens");
-        let query = Query::new(store.clone(), core.visible.clone());
+        let query = core.query();
         World { clock, hot, archive, store, core, query }
     }
 

@@ -49,7 +49,7 @@ pub fn start(
     clock: Arc<dyn Clock>,
     random: RandomIds,
 ) -> Result<(Engine, EngineThread), StoreError> {
-    let mut core = Core::open(store.clone(), random, clock.now())?;
+    let mut core = Core::open(store, random, clock.now())?;
     // One wake-up of the runtime for all answers of a batch; bounded by the callers that wait.
     let (deliveries, answers) = mpsc::unbounded_channel();
     core.deliver_by(move |delivery| {
@@ -61,7 +61,7 @@ pub fn start(
     let (tell, failed) = oneshot::channel();
     let engine = Engine {
         commands,
-        query: Query::new(store, core.visible.clone()),
+        query: core.query(),
         events: core.events.clone(),
         backlog: core.visible.backlog.subscribe(),
     };
