@@ -38,7 +38,8 @@ impl Store {
             return Ok(Copied::default());
         }
         let mut copied = Vec::with_capacity(seqs.len());
-        let mut txn = self.archive.begin_write()?;
+        let archive = self.archive.write()?;
+        let mut txn = archive.begin_write()?;
         txn.set_quick_repair(true);
         {
             let mut tasks = txn.open_table(TASKS)?;
@@ -88,7 +89,7 @@ impl Store {
     /// A consistent view of the archive; taken after the hot one, or a task that moves meanwhile
     /// could be missed.
     pub fn archive(&self) -> Result<Archive, StoreError> {
-        let txn = self.archive.begin_read()?;
+        let txn = self.archive.read()?.begin_read()?;
         Ok(Archive { tasks: txn.open_table(TASKS)?, parts: txn.open_table(PARTS)?, txn })
     }
 }

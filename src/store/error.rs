@@ -19,8 +19,10 @@ pub enum StoreError {
     Damaged(PathBuf, String),
     /// One of the two files is gone.
     Missing { path: PathBuf, beside: PathBuf },
-    /// No space left on the device.
+    /// No space left on the device, or the quota is used up.
     Full,
+    /// The file could only be opened for reading.
+    ReadOnly,
     /// Reading or writing failed while running.
     Io(String),
 }
@@ -57,6 +59,9 @@ impl fmt::Display for StoreError {
             StoreError::Full => f.write_str(
                 "no space is left on the disk of the data directory; free some, then start again: what was answered is safe",
             ),
+            StoreError::ReadOnly => f.write_str(
+                "the disk of the data directory takes no writes; see what the kernel says (dmesg), repair or replace it: what was answered is safe",
+            ),
             StoreError::Io(what) => write!(
                 f,
                 "the data files cannot be read or written: {what}; check the disk, then start again: what was answered is safe"
@@ -67,12 +72,19 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-const NO_SPACE: i32 = 28;
+/// ENOSPC and EDQUOT of Linux.
+const NO_SPACE: [i32; 2] = [28, 122];
+
+fn is_no_space(code: i32) -> bool {
+    NO_SPACE.contains(&code)
+}
 
 impl StoreError {
     fn from_redb(error: redb::Error) -> Self {
         match error {
-            redb::Error::Io(cause) if cause.raw_os_error() == Some(NO_SPACE) => StoreError::Full,
+            redb::Error::Io(cause) if cause.raw_os_error().is_some_and(is_no_space) => {
+                StoreError::Full
+            }
             other => StoreError::Io(other.to_string()),
         }
     }

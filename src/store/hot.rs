@@ -108,7 +108,8 @@ impl Store {
     /// Writes all changes in one durable commit: when this returns Ok they survive power loss (P1).
     /// After an error it is unknown whether they do, and the file must be opened anew.
     pub fn commit(&self, changes: &HotChanges) -> Result<(), StoreError> {
-        let mut txn = self.hot.begin_write()?;
+        let hot = self.hot.write()?;
+        let mut txn = hot.begin_write()?;
         txn.set_two_phase_commit(true);
         let mut large = Vec::new();
         if changes.touches_parts() {
@@ -141,7 +142,7 @@ impl Store {
 
     /// A consistent view of the hot file; hold it for one page, never while waiting for a client.
     pub fn hot(&self) -> Result<Hot, StoreError> {
-        let txn = self.hot.begin_read()?;
+        let txn = self.hot.read()?.begin_read()?;
         Ok(Hot { parts: txn.open_table(HOT)?, large: txn.open_table(LARGE)?, txn })
     }
 }

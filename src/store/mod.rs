@@ -10,7 +10,9 @@ mod archive;
 mod error;
 mod hot;
 mod open;
+mod overlay;
 mod schema;
+mod slot;
 
 pub use archive::{Archive, Copied};
 pub use error::StoreError;

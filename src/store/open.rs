@@ -5,16 +5,18 @@
 //! `open_backends`, which is how power loss and full disks are tried. Not here: what is in the files.
 
 use super::StoreError;
+use super::overlay::Overlay;
 use super::schema::{
     AUDIT, FORMAT, HOT, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_STATUS,
     WORKERS,
 };
+use super::slot::{Access, Slot};
 use crate::logging::quietly;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase, StorageBackend};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Memory for pages of the hot file; redb's own default is 1 GiB.
 const HOT_CACHE_BYTES: usize = 6 << 20;
@@ -24,8 +26,8 @@ const COMPACT_ABOVE_BYTES: u64 = 32 << 20;
 
 /// Both files, open.
 pub struct Store {
-    pub(super) hot: Database,
-    pub(super) archive: Database,
+    pub(super) hot: Slot,
+    pub(super) archive: Slot,
 }
 
 /// What opening found, for the start's lines.
@@ -49,8 +51,8 @@ impl Store {
         }
         let archive_is_clean = check(&archive)?;
         let hot_is_clean = check(&hot)?;
-        let open_hot = || guarded(&hot, || open_file(&hot, HOT_CACHE_BYTES));
-        let open_archive = || guarded(&archive, || open_file(&archive, ARCHIVE_CACHE_BYTES));
+        let open_hot = || open_file(&hot, HOT_CACHE_BYTES, Access::Write);
+        let open_archive = || open_file(&archive, ARCHIVE_CACHE_BYTES, Access::Write);
         let (mut hot_db, archive_db) = if before.0 > 0 {
             // What must be repaired first, and may turn out to be damaged, is tried before the other
             // is touched.
@@ -79,45 +81,95 @@ impl Store {
             archive_bytes: size(&archive),
             given_back_bytes: grown.saturating_sub(size(&hot)),
         };
-        Ok((Store::prepare(hot_db, archive_db)?, opened))
+        prepare(&hot_db, &archive_db)?;
+        let store = Store {
+            hot: slot_of_file(hot_db, hot, HOT_CACHE_BYTES),
+            archive: slot_of_file(archive_db, archive, ARCHIVE_CACHE_BYTES),
+        };
+        Ok((store, opened))
     }
 
-    /// Opens, or creates, a store in any two backends.
+    /// Opens, or creates, a store in any two backends, whose clones are the same storage.
     pub fn open_backends(
-        hot: impl StorageBackend,
-        archive: impl StorageBackend,
+        hot: impl StorageBackend + Clone,
+        archive: impl StorageBackend + Clone,
     ) -> Result<Store, StoreError> {
-        let open = |error| StoreError::opening(Path::new("backend"), error);
-        let archive = builder(ARCHIVE_CACHE_BYTES).create_with_backend(archive).map_err(open)?;
-        let hot = builder(HOT_CACHE_BYTES).create_with_backend(hot).map_err(open)?;
-        Store::prepare(hot, archive)
-    }
-
-    /// Creates the tables of a new file, so that every reader finds them.
-    fn prepare(hot: Database, archive: Database) -> Result<Store, StoreError> {
-        if stored_format(&archive)?.is_none() {
-            let mut txn = archive.begin_write()?;
-            txn.set_quick_repair(true);
-            txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
-            txn.open_table(TASKS)?;
-            txn.open_table(PARTS)?;
-            txn.open_table(TASKS_BY_STATUS)?;
-            txn.open_table(LEASES)?;
-            txn.open_table(OUTCOMES)?;
-            txn.open_table(AUDIT)?;
-            txn.commit()?;
-        }
-        if stored_format(&hot)?.is_none() {
-            let mut txn = hot.begin_write()?;
-            txn.set_two_phase_commit(true);
-            txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
-            txn.open_table(HOT)?;
-            txn.open_table(LARGE)?;
-            txn.open_table(WORKERS)?;
-            txn.commit()?;
-        }
+        let archive = slot_of_backend(archive, ARCHIVE_CACHE_BYTES)?;
+        let hot = slot_of_backend(hot, HOT_CACHE_BYTES)?;
+        prepare(&*hot.read()?, &*archive.read()?)?;
         Ok(Store { hot, archive })
     }
+
+    /// Opens anew what an I/O error has made useless, for reading if it cannot be written. Says whether
+    /// the hot file was opened anew. While one of them cannot be opened at all, nothing can be done.
+    pub fn mend(&self) -> Result<bool, StoreError> {
+        self.archive.mend()?;
+        self.hot.mend()
+    }
+
+    /// Whether the hot file can be written, as far as is known.
+    pub fn is_writable(&self) -> bool {
+        self.hot.is_writable()
+    }
+}
+
+fn slot_of_file(database: Database, path: PathBuf, cache_bytes: usize) -> Slot {
+    let open = move |access| {
+        // A file that is gone is not made anew: an empty one would look like a healthy store.
+        if size(&path) == 0 {
+            let gone = std::io::ErrorKind::NotFound.into();
+            return Err(StoreError::Unusable(path.clone(), gone));
+        }
+        open_file(&path, cache_bytes, access)
+    };
+    Slot::new(database, Box::new(open))
+}
+
+fn slot_of_backend(
+    backend: impl StorageBackend + Clone,
+    cache_bytes: usize,
+) -> Result<Slot, StoreError> {
+    let name = Path::new("backend");
+    let open = move |access| {
+        let result = match access {
+            Access::Write => builder(cache_bytes).create_with_backend(backend.clone()),
+            Access::Read => {
+                let overlay = Overlay::over(backend.clone()).map_err(redb::StorageError::from);
+                overlay
+                    .map_err(redb::DatabaseError::from)
+                    .and_then(|overlay| builder(cache_bytes).create_with_backend(overlay))
+            }
+        };
+        result.map_err(|error| StoreError::opening(name, error))
+    };
+    let open = move |access| guarded(name, || open(access));
+    Ok(Slot::new(open(Access::Write)?, Box::new(open)))
+}
+
+/// Creates the tables of a new file, so that every reader finds them.
+fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
+    if stored_format(archive)?.is_none() {
+        let mut txn = archive.begin_write()?;
+        txn.set_quick_repair(true);
+        txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
+        txn.open_table(TASKS)?;
+        txn.open_table(PARTS)?;
+        txn.open_table(TASKS_BY_STATUS)?;
+        txn.open_table(LEASES)?;
+        txn.open_table(OUTCOMES)?;
+        txn.open_table(AUDIT)?;
+        txn.commit()?;
+    }
+    if stored_format(hot)?.is_none() {
+        let mut txn = hot.begin_write()?;
+        txn.set_two_phase_commit(true);
+        txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
+        txn.open_table(HOT)?;
+        txn.open_table(LARGE)?;
+        txn.open_table(WORKERS)?;
+        txn.commit()?;
+    }
+    Ok(())
 }
 
 fn builder(cache_bytes: usize) -> Builder {
@@ -130,16 +182,25 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |found| found.len())
 }
 
-fn open_file(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+fn open_file(path: &Path, cache_bytes: usize, access: Access) -> Result<Database, StoreError> {
     let unusable = |error| StoreError::Unusable(path.to_path_buf(), error);
-    let file = private_file(path).map_err(unusable)?;
-    let backend = FileBackend::new(file).map_err(|error| StoreError::opening(path, error))?;
+    let opening = |error| StoreError::opening(path, error);
     let name = path.to_path_buf();
     let mut builder = builder(cache_bytes);
     builder.set_repair_callback(move |session| {
         log::info!("repairing file={} progress={:.0}%", name.display(), session.progress() * 100.0);
     });
-    builder.create_with_backend(backend).map_err(|error| StoreError::opening(path, error))
+    guarded(path, || match access {
+        Access::Write => {
+            let file = FileBackend::new(private_file(path).map_err(unusable)?).map_err(opening)?;
+            builder.create_with_backend(file).map_err(opening)
+        }
+        Access::Read => {
+            let file = FileBackend::new(File::open(path).map_err(unusable)?).map_err(opening)?;
+            let overlay = Overlay::over(file).map_err(unusable)?;
+            builder.create_with_backend(overlay).map_err(opening)
+        }
+    })
 }
 
 fn private_file(path: &Path) -> std::io::Result<File> {
