@@ -20,6 +20,7 @@ impl App {
             "service": "bloom-runtime",
             "uptime": self.uptime(),
             "storage": "redb",
+            "storage_state": wire::storage_state(self.engine.query().trouble()),
             "membridge": self.membridge.health(),
         });
         Ok(json(StatusCode::OK, &body))

@@ -58,8 +58,8 @@ impl App {
     async fn page<T>(
         &self,
         call: &Call,
-        read: impl FnOnce(&Query) -> Result<Page<T>, EngineError> + Send + 'static,
-        encode: impl FnOnce(&[T]) -> Answer + Send + 'static,
+        read: impl Fn(&Query) -> Result<Page<T>, EngineError> + Send + Sync + 'static,
+        encode: impl Fn(&[T]) -> Answer + Send + Sync + 'static,
     ) -> Result<Answer, ApiError> {
         let page = self.engine.read(move |query| {
             let page = read(query)?;

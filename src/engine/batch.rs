@@ -39,6 +39,8 @@ pub struct Batch<'a> {
     /// Tasks that leave the hot file with this commit.
     pub left: Vec<Task>,
     pub touched_workers: HashSet<WorkerId>,
+    /// A command could not be decided because a file could not be read.
+    pub read_failed: bool,
     answers: Vec<Answer>,
 }
 
@@ -55,12 +57,14 @@ impl<'a> Batch<'a> {
             renewals: Vec::new(),
             left: Vec::new(),
             touched_workers: HashSet::new(),
+            read_failed: false,
             answers: Vec::new(),
         }
     }
 
     /// Owes a caller its answer; it leaves when the commit is done.
     pub fn answer<T: Send + 'static>(&mut self, reply: Reply<T>, result: Result<T, EngineError>) {
+        self.read_failed |= matches!(result, Err(EngineError::Store(_)));
         self.answers.push(Box::new(move |commit| {
             // A caller that is gone is no error.
             let _ = reply.send(match commit {
@@ -73,6 +77,12 @@ impl<'a> Batch<'a> {
     /// The answers, to leave now that the commit is known.
     pub fn close(mut self, commit: Result<(), EngineError>) -> Delivery {
         Delivery { commit, answers: std::mem::take(&mut self.answers) }
+    }
+
+    /// Closes what was opened for reading, so that the files can be opened anew.
+    pub fn let_go_of_snapshots(&mut self) {
+        self.hot = None;
+        self.archive = None;
     }
 
     fn hot(&mut self) -> Result<&Hot, StoreError> {
@@ -95,13 +105,13 @@ impl<'a> Batch<'a> {
         found.ok_or(EngineError::Refused(Refusal::TaskNotFound))
     }
 
-    pub fn task_at(&mut self, seq: u64) -> Result<Option<Task>, EngineError> {
+    pub fn task_at(&mut self, seq: u64) -> Result<Option<Task>, StoreError> {
         if let Some(task) = self.changes.tasks.get(&seq) {
             return Ok(Some(task.clone()));
         }
         match self.hot()?.task(seq)? {
             Some(task) => Ok(Some(task)),
-            None => Ok(self.archive()?.task(seq)?),
+            None => self.archive()?.task(seq),
         }
     }
 

@@ -100,6 +100,10 @@ pub enum Command {
     HeardOf {
         worker: WorkerId,
     },
+    /// A file could not be read: what an error has made useless is opened anew.
+    Mend {
+        reply: Reply<()>,
+    },
     /// Every waiting claim is answered now, and later ones do not wait.
     Release,
     /// The writer ends after what stands before this.

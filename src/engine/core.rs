@@ -7,6 +7,7 @@
 //! (`domain`), the thread and its channel (`thread`).
 
 mod claims;
+mod recovery;
 mod tasks;
 mod workers;
 
@@ -21,6 +22,7 @@ use super::{Command, ConfigChange, EngineError, Event, Events};
 use crate::clock::{Mono, Now};
 use crate::domain::{self, Audit, AuditId, Change, Entity, EventKind, Task, TaskStatus};
 use crate::store::{AuditEntry, Copied, Counters, JournalRecord, Store, StoreError};
+use recovery::Trouble;
 use std::sync::Arc;
 
 /// The most tasks that may be queued, leased or running.
@@ -60,6 +62,9 @@ pub struct Core {
     /// Since waiting claims were last served something may have made a match possible: a task is
     /// ready, a lease ended, a worker came back or offers more.
     may_match: bool,
+    /// A read has failed, so that the files must be looked at.
+    doubtful: bool,
+    trouble: Option<Trouble>,
     deliver: Box<dyn FnMut(Delivery) + Send>,
 }
 
@@ -81,6 +86,8 @@ impl Core {
             journal_records,
             released: false,
             may_match: false,
+            doubtful: false,
+            trouble: None,
             deliver: Box::new(Delivery::hand_out),
             store: store.clone(),
         };
@@ -118,42 +125,61 @@ impl Core {
 
     /// When the next thing is due, if nobody asks for anything before.
     pub fn next_wake(&self) -> Option<Mono> {
-        [self.deadlines.next(), self.waiting.next(), self.workers.next_check()]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = [self.deadlines.next(), self.workers.next_check()].into_iter().flatten().min();
+        // What would be written waits for the end of a pause.
+        let due = due.map(|due| due.max(self.paused_until().unwrap_or_default()));
+        due.into_iter().chain(self.waiting.next()).min()
     }
 
-    /// Does what is due and what is asked, and answers. After an error the file is doubtful and the
-    /// engine must not go on.
+    /// Does what is due and what is asked, and answers. A disk that fails is told of in the answers;
+    /// after an error the store cannot even be read and the engine must not go on.
     pub fn step(&mut self, commands: Vec<Command>, now: Now) -> Result<(), StoreError> {
+        let asked = commands.iter().any(|command| matches!(command, Command::Mend { .. }));
+        let ends_pause = self.trouble.is_some() && !self.is_paused(now.mono);
+        if self.doubtful || asked || (ends_pause && !self.store.is_writable()) {
+            self.mend(now)?;
+        }
+        if self.is_paused(now.mono) {
+            self.step_without_disk(commands, now);
+            return Ok(());
+        }
         let store = self.store.clone();
         let mut batch = Batch::new(&store, now);
         let first_change = self.counters.last_change + 1;
-        let mut failed = self.do_what_is_due(&mut batch).err();
+        let decided = self.decide(&mut batch, commands);
+        let written = decided.and_then(|()| self.write(&mut batch, first_change));
+        if let Err(error) = written {
+            return self.recover(batch, error);
+        }
+        self.deadlines.settle();
+        self.show(&mut batch);
+        (self.deliver)(batch.close(Ok(())));
+        Ok(())
+    }
+
+    /// What is due, the commands in their order, then the waiting claims.
+    fn decide(&mut self, batch: &mut Batch<'_>, commands: Vec<Command>) -> Result<(), StoreError> {
+        self.do_what_is_due(batch)?;
         for command in commands {
-            self.take(&mut batch, command);
+            self.take(batch, command);
         }
-        if failed.is_none() {
-            failed = self.serve_waiting(&mut batch).err();
-        }
-        if let Some(EngineError::Store(why)) = failed {
-            (self.deliver)(batch.close(Err(EngineError::Store(why.clone()))));
-            return Err(StoreError::Io(why));
-        }
+        self.serve_waiting(batch)?;
+        self.doubtful = batch.read_failed;
+        Ok(())
+    }
+
+    /// One durable commit, if there is anything to write (P1, P8).
+    fn write(&mut self, batch: &mut Batch<'_>, first_change: u64) -> Result<(), StoreError> {
         if !batch.told.is_empty() {
             let changes = std::mem::take(&mut batch.told);
             batch.changes.journal =
                 Some((first_change, JournalRecord { counters: self.counters, changes }));
         }
-        if !batch.changes.is_empty()
-            && let Err(error) = store.commit(&batch.changes)
-        {
-            (self.deliver)(batch.close(Err(EngineError::OutcomeUnknown(error.to_string()))));
-            return Err(error);
+        if batch.changes.is_empty() {
+            return Ok(());
         }
-        self.show(&mut batch);
-        (self.deliver)(batch.close(Ok(())));
+        self.store.commit(&batch.changes)?;
+        self.recovered();
         Ok(())
     }
 
@@ -185,7 +211,7 @@ impl Core {
         self.events.publish(std::mem::take(&mut batch.events));
     }
 
-    fn do_what_is_due(&mut self, batch: &mut Batch<'_>) -> Result<(), EngineError> {
+    fn do_what_is_due(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
         let now = batch.now;
         while let Some(seq) = self.deadlines.due(now.mono) {
             let task = batch.task_at(seq)?.map(|task| self.renewed(task));
@@ -200,10 +226,15 @@ impl Core {
             let detail = format!("Worker {id} gave no sign of life for 60s");
             self.tell_of_worker(batch, EventKind::WorkerOffline, &id, "reaper", detail);
         }
-        while let Some(waiter) = self.waiting.take_due(now.mono) {
+        self.end_waiting(batch);
+        Ok(())
+    }
+
+    /// Answers the claims that have waited long enough.
+    fn end_waiting(&mut self, batch: &mut Batch<'_>) {
+        while let Some(waiter) = self.waiting.take_due(batch.now.mono) {
             batch.answer(waiter.reply, Ok(None));
         }
-        Ok(())
     }
 
     fn take(&mut self, batch: &mut Batch<'_>, command: Command) {
@@ -253,6 +284,8 @@ impl Core {
                 batch.answer(reply, result);
             }
             Command::HeardOf { worker } => self.heard_of(batch, &worker),
+            // Done before the batch.
+            Command::Mend { reply } => batch.answer(reply, Ok(())),
             Command::Release => self.release(batch),
             Command::Stop => {}
         }

@@ -32,6 +32,8 @@ impl Renewal {
 pub struct Deadlines {
     by_task: HashMap<u64, (Mono, Renewal)>,
     by_time: BTreeSet<(Mono, u64)>,
+    /// What stood in `by_task` before each change since the last commit, in order.
+    before: Vec<(u64, Option<(Mono, Renewal)>)>,
 }
 
 impl Deadlines {
@@ -52,7 +54,6 @@ impl Deadlines {
         last_heartbeat: i64,
         now: Now,
     ) -> Renewal {
-        self.clear(task);
         let ttl_ms = u64::from(lease.ttl_seconds) * 1000;
         let due = now.mono.after_ms(ttl_ms);
         let renewal = Renewal {
@@ -60,9 +61,36 @@ impl Deadlines {
             last_heartbeat,
             expires_at: now.wall.saturating_add(ttl_ms as i64),
         };
-        self.by_task.insert(task, (due, renewal));
-        self.by_time.insert((due, task));
+        let known = self.put(task, Some((due, renewal)));
+        self.before.push((task, known));
         renewal
+    }
+
+    /// Puts an entry in its place, or nothing; what stood there before.
+    fn put(&mut self, task: u64, entry: Option<(Mono, Renewal)>) -> Option<(Mono, Renewal)> {
+        let known = match entry {
+            Some(entry) => self.by_task.insert(task, entry),
+            None => self.by_task.remove(&task),
+        };
+        if let Some((due, _)) = known {
+            self.by_time.remove(&(due, task));
+        }
+        if let Some((due, _)) = entry {
+            self.by_time.insert((due, task));
+        }
+        known
+    }
+
+    /// What was changed has been committed.
+    pub fn settle(&mut self) {
+        self.before.clear();
+    }
+
+    /// Takes back what was changed since the last commit.
+    pub fn undo(&mut self) {
+        while let Some((task, known)) = self.before.pop() {
+            self.put(task, known);
+        }
     }
 
     /// What the task's active lease was renewed to.
@@ -71,8 +99,9 @@ impl Deadlines {
     }
 
     pub fn clear(&mut self, task: u64) {
-        if let Some((due, _)) = self.by_task.remove(&task) {
-            self.by_time.remove(&(due, task));
+        let known = self.put(task, None);
+        if known.is_some() {
+            self.before.push((task, known));
         }
     }
 

@@ -45,10 +45,20 @@ pub enum EngineError {
     Busy,
     /// The server is stopping; nothing was changed.
     Stopping,
-    /// The commit failed: the change may or may not be on disk, and the process ends to find out.
+    /// The disk takes no writes; nothing was changed, try again after that many seconds.
+    NotWritten { why: NotWritten, retry_seconds: u64 },
+    /// The commit failed, and whether the change is on disk can only be seen later.
     OutcomeUnknown(String),
     /// The store could not be read; nothing was changed.
     Store(String),
+}
+
+/// What keeps the disk from taking writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotWritten {
+    DiskFull,
+    ReadOnly,
+    Failing,
 }
 
 impl From<Refusal> for EngineError {
@@ -69,6 +79,7 @@ impl fmt::Display for EngineError {
             EngineError::Refused(refusal) => write!(f, "refused: {refusal:?}"),
             EngineError::Busy => f.write_str("the writer's queue is full"),
             EngineError::Stopping => f.write_str("the server is stopping"),
+            EngineError::NotWritten { why, .. } => write!(f, "nothing was written: {why:?}"),
             EngineError::OutcomeUnknown(why) => write!(f, "the commit failed: {why}"),
             EngineError::Store(why) => write!(f, "the store cannot be read: {why}"),
         }

@@ -7,7 +7,7 @@
 
 use super::page::{Filling, Page};
 use super::visible::Visible;
-use super::{EngineError, LeaseView, TaskView, WorkerView};
+use super::{EngineError, LeaseView, NotWritten, TaskView, WorkerView};
 use crate::domain::{
     ArtifactId, LeaseStatus, Outcome, Refusal, Task, TaskId, TaskSpec, TaskStatus, WorkerId,
 };
@@ -283,6 +283,11 @@ impl Query {
         drop(index);
         rows.sort_unstable_by_key(|view| view.worker.seq);
         Filling::all(limit, rows, |view| view.worker.seq)
+    }
+
+    /// What keeps the disk from taking writes at the moment.
+    pub fn trouble(&self) -> Option<NotWritten> {
+        self.visible.trouble()
     }
 
     pub fn stats(&self) -> Stats {

@@ -58,6 +58,10 @@ impl Disk {
     pub fn break_down(&self) {
         self.0.fails.store(true, Ordering::SeqCst);
     }
+
+    pub fn work_again(&self) {
+        self.0.fails.store(false, Ordering::SeqCst);
+    }
 }
 
 impl StorageBackend for Disk {
@@ -305,6 +309,11 @@ pub fn queue<T>(
     let (reply, answer) = oneshot::channel();
     batch.push(command(reply));
     answer
+}
+
+/// The answer, if it is there already.
+pub fn got_now<T>(answer: &mut Receiver<Result<T, EngineError>>) -> Option<Result<T, EngineError>> {
+    answer.try_recv().ok()
 }
 
 /// The answer that the step has left.

@@ -231,15 +231,27 @@ impl Engine {
         let _ = self.commands.send(Command::Stop);
     }
 
-    /// Reads on a thread that may block; the closure holds its snapshot for one page at most.
+    /// Reads on a thread that may block; the closure holds its snapshot for one page at most. After an
+    /// I/O error it reads once more, from files opened anew.
     pub async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Query) -> Result<T, EngineError> + Send + 'static,
+        read: impl Fn(&Query) -> Result<T, EngineError> + Send + Sync + 'static,
     ) -> Result<T, EngineError> {
-        let query = self.query.clone();
-        tokio::task::spawn_blocking(move || read(&query))
-            .await
-            .unwrap_or_else(|_| Err(EngineError::Store("a read was cut off".into())))
+        let read = Arc::new(read);
+        let once = || async {
+            let (query, read) = (self.query.clone(), read.clone());
+            tokio::task::spawn_blocking(move || read(&query))
+                .await
+                .unwrap_or_else(|_| Err(EngineError::Store("a read was cut off".into())))
+        };
+        match once().await {
+            Err(EngineError::Store(why)) => {
+                log::warn!("a read failed, the files are looked at: {why}");
+                self.ask(|reply| Command::Mend { reply }).await?;
+                once().await
+            }
+            other => other,
+        }
     }
 
     /// Reads that need no disk.

@@ -5,6 +5,7 @@
 //! texts, so that 100,000 live tasks fit a small machine; the lock is held for moments, never over
 //! I/O. Not here: the records themselves (`query` reads them from a snapshot).
 
+use super::NotWritten;
 use super::WorkerView;
 use super::deadlines::Renewal;
 use crate::domain::{LeaseStatus, Task, TaskStatus, WorkerId};
@@ -28,6 +29,7 @@ const MUCH: usize = 10_000;
 /// Shared with every reader.
 pub struct Visible {
     index: Mutex<Index>,
+    trouble: Mutex<Option<NotWritten>>,
     pub(super) backlog: watch::Sender<Backlog>,
 }
 
@@ -50,7 +52,20 @@ pub struct Index {
 
 impl Visible {
     pub(super) fn new() -> Self {
-        Visible { index: Mutex::default(), backlog: watch::Sender::new(Backlog::Nothing) }
+        Visible {
+            index: Mutex::default(),
+            trouble: Mutex::default(),
+            backlog: watch::Sender::new(Backlog::Nothing),
+        }
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Option<NotWritten>) {
+        *self.trouble.lock().expect("no holder panics") = trouble;
+    }
+
+    /// What keeps the disk from taking writes at the moment.
+    pub fn trouble(&self) -> Option<NotWritten> {
+        *self.trouble.lock().expect("no holder panics")
     }
 
     pub fn index(&self) -> MutexGuard<'_, Index> {

@@ -53,6 +53,35 @@ impl Workers {
         }
     }
 
+    /// Goes back to these records, with no load; signs of life stay. `was_online` tells who was, when
+    /// it was last told.
+    pub fn go_back(
+        &mut self,
+        stored: Vec<StoredWorker>,
+        now: Mono,
+        was_online: impl Fn(&WorkerId) -> bool,
+    ) {
+        let mut known = std::mem::take(self);
+        for stored in stored {
+            let id = stored.worker.id.clone();
+            let before = known.slots.remove(&id);
+            self.put(stored, now);
+            if let (Some(before), Some(slot)) = (before, self.slots.get_mut(&id)) {
+                slot.silent_at = before.silent_at;
+                slot.stored.last_heartbeat = before.stored.last_heartbeat;
+                slot.alive = before.alive || was_online(&id);
+                let check = (slot.silent_at, id.clone());
+                self.checks.retain(|(_, other)| *other != id);
+                self.checks.insert(check);
+            }
+        }
+    }
+
+    /// Whether it was heard of lately.
+    pub fn is_alive(&self, id: &WorkerId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.alive)
+    }
+
     pub fn remove(&mut self, id: &WorkerId) -> bool {
         self.slots.remove(id).is_some()
     }

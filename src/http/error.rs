@@ -5,7 +5,7 @@
 
 use super::answer::{Answer, json};
 use crate::domain::{NoWorker, Refusal};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, NotWritten};
 use crate::wire::Invalid;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
@@ -116,9 +116,12 @@ impl From<EngineError> for ApiError {
                 "stopping",
                 "The server is stopping; nothing was changed, try again when it is back",
             ),
+            EngineError::NotWritten { why, retry_seconds } => {
+                not_written(why).retry_after(retry_seconds)
+            }
             EngineError::OutcomeUnknown(_) => ApiError::unavailable(
                 "outcome_unknown",
-                "Writing to disk failed, so it is unknown whether this took effect; the server restarts to find out: look again, then repeat if needed",
+                "Writing to disk failed, so it is unknown whether this took effect: look again, then repeat if needed",
             ),
             EngineError::Store(why) => {
                 log::error!("store read failed: {why}");
@@ -129,6 +132,25 @@ impl From<EngineError> for ApiError {
                 )
             }
         }
+    }
+}
+
+fn not_written(why: NotWritten) -> ApiError {
+    let unavailable = ApiError::unavailable;
+    match why {
+        NotWritten::DiskFull => ApiError::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "disk_full",
+            "The server's disk is full; nothing was changed. Free some space, the server goes on by itself",
+        ),
+        NotWritten::ReadOnly => unavailable(
+            "disk_read_only",
+            "The server's disk takes no writes any more; nothing was changed. See what its kernel says (dmesg), reading still works",
+        ),
+        NotWritten::Failing => unavailable(
+            "write_failed",
+            "Writing to the server's disk failed; nothing was changed, try again. The server's log says why",
+        ),
     }
 }
 

@@ -228,6 +228,21 @@ impl Hot {
         }
     }
 
+    /// Whether the commit of these changes is in this file. They must not be empty.
+    pub fn holds(&self, changes: &HotChanges) -> Result<bool, StoreError> {
+        if let Some((first, record)) = &changes.journal {
+            let key = (record.counters.last_task, JOURNAL + first);
+            return Ok(self.parts.get(key)?.is_some());
+        }
+        // Without a change to tell of, a commit only removes.
+        let tasks = changes.archived.iter().map(|seq| (*seq, PART_TASK));
+        let journal = changes.archived_journal.iter().map(|key| key.place());
+        match tasks.chain(journal).next() {
+            Some(removed) => Ok(self.parts.get(removed)?.is_none()),
+            None => Ok(false),
+        }
+    }
+
     /// The newest journal record below a key that holds changes below `before`. Parts of tasks
     /// between two records are leapt over; there are no records before `oldest`.
     fn older_record(

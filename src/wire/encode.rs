@@ -5,7 +5,9 @@
 //! shown to whom.
 
 use crate::domain::{CompletionStatus, DesiredFormat, Outcome, TaskStatus, WorkerId};
-use crate::engine::{ClaimAnswer, Completed, LeaseAnswer, LeaseView, Stats, TaskView, WorkerView};
+use crate::engine::{
+    ClaimAnswer, Completed, LeaseAnswer, LeaseView, NotWritten, Stats, TaskView, WorkerView,
+};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
@@ -258,7 +260,17 @@ pub fn completed(answer: &Completed) -> impl Serialize + '_ {
     }
 }
 
-/// The counts; only statuses that occur.
+/// How health says whether the disk takes writes.
+pub fn storage_state(trouble: Option<NotWritten>) -> &'static str {
+    match trouble {
+        None => "ok",
+        Some(NotWritten::DiskFull) => "disk_full",
+        Some(NotWritten::ReadOnly) => "disk_read_only",
+        Some(NotWritten::Failing) => "write_failed",
+    }
+}
+
+/// The counts; of statuses only those that occur.
 pub fn stats(stats: &Stats) -> impl Serialize + use<> {
     #[derive(Serialize)]
     struct Tasks {

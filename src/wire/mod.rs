@@ -12,7 +12,7 @@ pub use decode::{
     worker_choice,
 };
 pub use encode::{
-    artifact, claimed, completed, granted, heartbeat, lease_view, result_record, stats, task,
-    worker, worker_with_leases,
+    artifact, claimed, completed, granted, heartbeat, lease_view, result_record, stats,
+    storage_state, task, worker, worker_with_leases,
 };
 pub use fields::{Fields, Invalid, Payload};

@@ -10,6 +10,7 @@ use crate::domain::{self, Refusal, WorkerId, context_key};
 use crate::engine::batch::Batch;
 use crate::engine::waiting::Waiter;
 use crate::engine::{ClaimAnswer, EngineError, TaskView};
+use crate::store::StoreError;
 use std::collections::HashSet;
 
 impl Core {
@@ -32,7 +33,7 @@ impl Core {
         }
     }
 
-    fn next_task_for(&self, worker: &WorkerId) -> Option<u64> {
+    pub(super) fn next_task_for(&self, worker: &WorkerId) -> Option<u64> {
         let candidate = self.workers.candidate(worker, 0)?;
         domain::gate(&candidate, &[]).ok()?;
         let labels = &candidate.worker.capabilities.labels;
@@ -58,7 +59,7 @@ impl Core {
 
     /// Gives ready tasks to waiting claims until nobody who waits may take what is there. Serving
     /// only takes room away, so a task that nobody may take now is not looked at again.
-    pub(super) fn serve_waiting(&mut self, batch: &mut Batch<'_>) -> Result<(), EngineError> {
+    pub(super) fn serve_waiting(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
         if !std::mem::take(&mut self.may_match) {
             return Ok(());
         }
@@ -68,7 +69,9 @@ impl Core {
                 if left_over.contains(&seq) {
                     continue;
                 }
-                let task = batch.task_at(seq)?.ok_or(Refusal::TaskNotFound)?;
+                let Some(task) = batch.task_at(seq)? else {
+                    return Err(StoreError::Io(format!("queued task {seq} is not there")));
+                };
                 let context = context_key(&task.context_id);
                 let candidates =
                     self.waiting.workers().filter_map(|id| self.workers.candidate(id, context));

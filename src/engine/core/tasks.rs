@@ -147,11 +147,13 @@ impl Core {
             && !batch.changes.tasks.contains_key(&id.seq())
         {
             // It comes back from the archive, so what belongs to it comes along.
-            batch.changes.specs.insert(id.seq(), spec.clone());
+            let mut outcomes = Vec::new();
             for ended in task.ended.iter().filter(|ended| ended.outcome.is_some()) {
-                let outcome = batch.outcome(&task, ended.lease.fence)?;
-                batch.changes.outcomes.insert((id.seq(), ended.lease.fence), outcome);
+                let fence = ended.lease.fence;
+                outcomes.push(((id.seq(), fence), batch.outcome(&task, fence)?));
             }
+            batch.changes.outcomes.extend(outcomes);
+            batch.changes.specs.insert(id.seq(), spec.clone());
         }
         let view = TaskView { task: change.task.clone(), spec };
         self.apply(batch, Some(&task), change);

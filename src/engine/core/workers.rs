@@ -59,6 +59,10 @@ impl Core {
     }
 
     pub(super) fn heard_of(&mut self, batch: &mut Batch<'_>, id: &WorkerId) {
+        if self.is_paused(batch.now.mono) && !self.workers.is_alive(id) {
+            // Its return would be a change; the next sign of life tells of it.
+            return;
+        }
         batch.touched_workers.insert(id.clone());
         if self.workers.heard_of(id, batch.now) {
             self.may_match = true;
