@@ -26,6 +26,8 @@ pub struct Setup {
     env_file: String,
     stock_limits: bool,
     port: u16,
+    /// MiB of a filesystem of its own for the data directory.
+    disk_mib: Option<u32>,
 }
 
 /// A program that ended by itself.
@@ -49,6 +51,13 @@ impl Setup {
 
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// Puts the data directory on a filesystem in memory that holds no more than this, and that only
+    /// this server (and `/proc/<pid>/root`) sees.
+    pub fn small_disk(mut self, mib: u32) -> Self {
+        self.disk_mib = Some(mib);
         self
     }
 
@@ -85,7 +94,17 @@ impl Setup {
     pub fn command(&self, dir: &Path) -> Command {
         let (data, file) = (dir.join("data"), dir.join("runtime.env"));
         std::fs::write(&file, &self.env_file).expect("an environment file");
-        let mut command = Command::new(PROGRAM);
+        let mut command = match self.disk_mib {
+            None => Command::new(PROGRAM),
+            Some(mib) => {
+                std::fs::create_dir_all(&data).expect("a place to mount on");
+                let mut command = Command::new("unshare");
+                let script = "mount -t tmpfs -o size=$0m none \"$1\" && shift && exec \"$@\"";
+                command.args(["--map-root-user", "--mount", "sh", "-c", script]);
+                command.arg(mib.to_string()).arg(&data).arg(PROGRAM);
+                command
+            }
+        };
         command.env_clear().arg("serve");
         command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
         command.arg("--data-dir").arg(data).arg("--env-file").arg(file);
@@ -248,6 +267,13 @@ impl Server {
 
     pub fn dir(&self) -> Arc<tempfile::TempDir> {
         self.dir.clone()
+    }
+
+    /// The data directory as the server sees it, on whatever disk it lies.
+    pub fn data_as_it_sees_it(&self) -> PathBuf {
+        let data = self.dir.path().join("data");
+        let inside = data.strip_prefix("/").expect("an absolute path");
+        PathBuf::from(format!("/proc/{}/root", self.pid())).join(inside)
     }
 
     /// Everything that it said on stderr so far.

@@ -8,6 +8,7 @@
 mod concurrency;
 mod contract;
 mod crash;
+mod disk;
 mod events;
 mod fencing;
 mod harness;

@@ -5,3 +5,4 @@
 //! `tests/proofs.sh` runs. Not here: the real program over real sockets (`tests/integration`).
 
 mod disk;
+mod faults;
