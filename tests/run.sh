@@ -40,5 +40,12 @@ say "load, short form"
 cargo bench --locked --bench load -- --short
 say "the real Claude CLI under our process handling"
 CLAUDE_REAL="$claude" cargo test --locked --lib -- --ignored real_claude
+if [ "$(id -u)" = 0 ]; then
+    need mkfs.ext4 e2fsprogs
+    say "filesystems that fill up and fail"
+    cargo test --locked --test integration -- --ignored disk::
+else
+    say "not tried: filesystems that fill up and fail, since mounting needs root"
+fi
 say "tests"
 BLOOM_REAL_CLAUDE="$claude" cargo test --locked

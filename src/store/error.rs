@@ -57,7 +57,7 @@ impl fmt::Display for StoreError {
                 beside.display()
             ),
             StoreError::Full => f.write_str(
-                "no space is left on the disk of the data directory; free some, then start again: what was answered is safe",
+                "no space is left on the disk of the data directory; free some: what was answered is safe",
             ),
             StoreError::ReadOnly => f.write_str(
                 "the disk of the data directory takes no writes; see what the kernel says (dmesg), repair or replace it: what was answered is safe",
