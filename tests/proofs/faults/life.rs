@@ -150,25 +150,24 @@ impl Life {
         self.move_finished()?;
         // The lease that nobody completes ends, unless the disk takes no writes just then.
         self.clock.pass_ms(TTL_MS + 1);
+        for known in self.held() {
+            known.perhaps.push(TaskStatus::Queued);
+        }
         self.step(Vec::new())?;
         if self.writer.as_ref().is_some_and(|(_, query)| query.trouble().is_none()) {
-            self.note_expiries();
-        } else {
-            let held = [TaskStatus::Leased, TaskStatus::Running];
-            for known in self.tasks.values_mut().filter(|known| held.contains(&known.status)) {
-                known.perhaps.push(TaskStatus::Queued);
+            for known in self.held() {
+                known.status = TaskStatus::Queued;
+                known.lease = None;
+                known.perhaps.clear();
             }
         }
         Some(())
     }
 
-    fn note_expiries(&mut self) {
-        for known in self.tasks.values_mut() {
-            if matches!(known.status, TaskStatus::Leased | TaskStatus::Running) {
-                known.status = TaskStatus::Queued;
-                known.lease = None;
-            }
-        }
+    /// What is leased as far as is known.
+    fn held(&mut self) -> impl Iterator<Item = &mut Known> {
+        let held = [TaskStatus::Leased, TaskStatus::Running];
+        self.tasks.values_mut().filter(move |known| held.contains(&known.status))
     }
 
     fn step(&mut self, commands: Vec<Command>) -> Option<()> {
