@@ -155,7 +155,8 @@ impl Life {
         }
         self.step(Vec::new())?;
         if self.writer.as_ref().is_some_and(|(_, query)| query.trouble().is_none()) {
-            for known in self.held() {
+            // What was in doubt before stays so: it may have been completed.
+            for known in self.held().filter(|known| known.perhaps == [TaskStatus::Queued]) {
                 known.status = TaskStatus::Queued;
                 known.lease = None;
                 known.perhaps.clear();
