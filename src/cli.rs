@@ -18,6 +18,7 @@ pub enum Command {
     Serve(ServeFlags),
     Check(ServeFlags),
     Worker(WorkerFlags),
+    Compact(CompactFlags),
 }
 
 /// The command line has been answered already: print `text` and end with `code`.
@@ -56,6 +57,7 @@ enum Subcommand {
     Serve(ServeFlags),
     Check(CheckFlags),
     Worker(WorkerFlags),
+    Compact(CompactFlags),
 }
 
 /// Start the server, and with --worker a worker in the same process.
@@ -165,6 +167,26 @@ pub struct WorkerFlags {
     pub env_file: Option<PathBuf>,
 }
 
+/// Give the space of removed records back to the filesystem, while no server runs.
+#[derive(FromArgs, Debug, Default, PartialEq)]
+#[argh(
+    subcommand,
+    name = "compact",
+    help_triggers("-h", "--help", "help"),
+    note = "It rewrites what stands at the end of the files into free places before it, in place: it \
+            needs no extra space, and time in proportion to what is moved. Cut off, nothing is lost; \
+            the next start repairs the file, which reads all of it.",
+    example = "{command_name} --data-dir /srv/bloom"
+)]
+pub struct CompactFlags {
+    /// where everything is kept (DATA_DIR; default /var/lib/bloom-runtime)
+    #[argh(option, arg_name = "dir")]
+    pub data_dir: Option<PathBuf>,
+    /// settings file (default /etc/bloom-runtime.env, which may be absent)
+    #[argh(option, arg_name = "file")]
+    pub env_file: Option<PathBuf>,
+}
+
 fn concurrency(value: &str) -> Result<u32, String> {
     match value.parse() {
         Ok(n @ 1..=32) => Ok(n),
@@ -201,6 +223,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, EarlyE
         Subcommand::Serve(flags) => Command::Serve(flags),
         Subcommand::Check(CheckFlags(flags)) => Command::Check(flags),
         Subcommand::Worker(flags) => Command::Worker(flags),
+        Subcommand::Compact(flags) => Command::Compact(flags),
     };
     if let Command::Serve(flags) | Command::Check(flags) = &command
         && let Some(orphan) = flags.orphan()
@@ -262,6 +285,7 @@ mod tests {
             "serve --max-concurrency 33 --worker",
             "serve --worker-name w",
             "check --claude x",
+            "compact --force",
             "worker",
             "worker --name \x1b[2Jn --nope",
         ] {
@@ -274,7 +298,8 @@ mod tests {
 
     #[test]
     fn help_and_version_are_answers_and_no_errors() {
-        for line in ["--help", "-h", "help", "serve --help", "check -h", "worker --help"] {
+        let helped = ["--help", "-h", "help", "serve --help", "check -h", "worker --help"];
+        for line in helped.into_iter().chain(["compact --help"]) {
             let exit = parse_line(line).unwrap_err();
             assert_eq!(exit.code, exit::OK, "{line}");
             assert!(exit.text.contains("Examples:"), "{line}: {}", exit.text);

@@ -170,10 +170,6 @@ impl Config {
         }
         let facts = [
             (
-                self.retention_days.is_some(),
-                "RETENTION_DAYS is checked but not used: this version deletes nothing",
-            ),
-            (
                 self.public_url.is_some() || self.membridge_agent_key.is_some(),
                 "PUBLIC_URL and MEMBRIDGE_AGENT_KEY are checked but not used: this version pushes no \
                  tasks, workers claim them",

@@ -4,7 +4,7 @@
 //! Not here: anything that a test would want to call.
 
 use bloom_runtime::cli::{self, Command};
-use bloom_runtime::run;
+use bloom_runtime::{compaction, run};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve(flags)) => run::serve(&flags),
         Ok(Command::Check(flags)) => run::check(&flags),
         Ok(Command::Worker(flags)) => run::work(&flags),
+        Ok(Command::Compact(flags)) => compaction::compact(&flags),
         Err(early) => {
             // A reader that is gone has read enough.
             let _ = match early.code {

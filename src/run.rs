@@ -5,7 +5,7 @@
 //! Not here: what each part does.
 
 use crate::api::App;
-use crate::background::{mover, probes};
+use crate::background::{mover, probes, retention};
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BaseUrl, Config, Secret, parse_base_url};
@@ -179,15 +179,23 @@ async fn run(
         say(line);
     }
     say(contents(engine, opened));
+    for kept in &opened.kept {
+        say(format!(
+            "the data files were migrated to a new format; as it was before: {}",
+            kept.display()
+        ));
+    }
     if opened.given_back_bytes > 0 {
         say(format!("compaction gave back {:.1} MiB", mib(opened.given_back_bytes)));
     }
     say(format!("listening on http://{address}{}", if_everywhere(address)));
-    let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock));
+    let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock.clone()));
 
     tokio::spawn(writer.hand_out_answers());
     let serving = tokio::spawn(server::serve(listener, Arc::new(app), stopping.clone()));
     let moving = tokio::spawn(mover::run(engine.clone(), stopping.clone()));
+    let removing = retention::run(engine.clone(), clock, config.retention_days, stopping.clone());
+    let removing = tokio::spawn(removing);
     let probing = tokio::spawn(probes::run(engine.clone(), stopping));
     let failed = tokio::select! {
         () = asked_to_stop() => None,
@@ -202,7 +210,7 @@ async fn run(
     }
     tell_stop.send_replace(true);
     // They end by themselves once they are told; a panic in them is in the log.
-    let _ = tokio::join!(serving, moving, probing);
+    let _ = tokio::join!(serving, moving, removing, probing);
     match failed {
         None => Ok(()),
         Some(Ok(error)) => Err(error.into()),

@@ -4,3 +4,4 @@
 
 pub mod mover;
 pub mod probes;
+pub mod retention;

@@ -21,6 +21,7 @@ pub enum EventKind {
     WorkerOnline,
     ConfigUpdated,
     ConnectionTest,
+    TasksRemoved,
 }
 
 impl EventKind {
@@ -40,6 +41,7 @@ impl EventKind {
             EventKind::WorkerOnline => "worker_online",
             EventKind::ConfigUpdated => "config_updated",
             EventKind::ConnectionTest => "connection_test",
+            EventKind::TasksRemoved => "tasks_removed",
         }
     }
 }
@@ -51,6 +53,7 @@ pub enum Entity {
     Lease,
     Worker,
     Config,
+    Retention,
 }
 
 impl Entity {
@@ -60,6 +63,7 @@ impl Entity {
             Entity::Lease => "lease",
             Entity::Worker => "worker",
             Entity::Config => "runtime_config",
+            Entity::Retention => "retention",
         }
     }
 }

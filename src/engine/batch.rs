@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::domain::{Outcome, Refusal, Task, TaskId, TaskSpec, WorkerId};
 use crate::store::{Archive, AuditEntry, Hot, HotChanges, Store, StoreError};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 type Answer = Box<dyn FnOnce(Result<(), &EngineError>) + Send>;
 
@@ -32,6 +33,8 @@ pub struct Batch<'a> {
     store: &'a Store,
     hot: Option<Hot>,
     archive: Option<Archive>,
+    /// Tasks whose removal has begun, also within this batch: nobody finds them any more.
+    removing: Arc<HashSet<u64>>,
     pub changes: HotChanges,
     pub told: Vec<Option<AuditEntry>>,
     pub events: Vec<Event>,
@@ -45,12 +48,13 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub fn new(store: &'a Store, now: Now) -> Self {
+    pub fn new(store: &'a Store, now: Now, removing: Arc<HashSet<u64>>) -> Self {
         Batch {
             now,
             store,
             hot: None,
             archive: None,
+            removing,
             changes: HotChanges::default(),
             told: Vec::new(),
             events: Vec::new(),
@@ -92,9 +96,19 @@ impl<'a> Batch<'a> {
         Ok(self.hot.as_ref().expect("opened above"))
     }
 
-    fn archive(&mut self) -> Result<&Archive, StoreError> {
+    pub fn removing(&self) -> &Arc<HashSet<u64>> {
+        &self.removing
+    }
+
+    /// From here on these tasks of the archive are gone.
+    pub fn hide(&mut self, removing: Arc<HashSet<u64>>) {
+        self.removing = removing;
+        self.archive = None;
+    }
+
+    pub fn archive(&mut self) -> Result<&Archive, StoreError> {
         if self.archive.is_none() {
-            self.archive = Some(self.store.archive()?);
+            self.archive = Some(self.store.archive(self.removing.clone())?);
         }
         Ok(self.archive.as_ref().expect("opened above"))
     }

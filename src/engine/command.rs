@@ -8,7 +8,9 @@ use crate::domain::{
     self, EventKind, LeaseClaim, LeaseId, LeaseStatus, NewTask, Outcome, Registration, Task,
     TaskId, TaskSpec, Worker, WorkerId, WorkerStatus,
 };
-use crate::store::{Copied, Settings};
+use crate::store::{Copied, DueTask, Settings};
+use std::collections::HashSet;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// The way back to a caller.
@@ -94,6 +96,16 @@ pub enum Command {
     /// This stands in the archive and may leave the hot file.
     Archived {
         copied: Copied,
+        reply: Reply<()>,
+    },
+    /// The time of these tasks is over; answers which of them are to leave the archive.
+    BeginRemoval {
+        due: Vec<DueTask>,
+        reply: Reply<Arc<HashSet<u64>>>,
+    },
+    /// These have left the archive.
+    Removed {
+        tasks: Arc<HashSet<u64>>,
         reply: Reply<()>,
     },
     /// A worker answered when it was asked whether it is there.

@@ -7,6 +7,7 @@
 //! (`domain`), the thread and its channel (`thread`).
 
 mod claims;
+mod retention;
 mod recovery;
 mod tasks;
 mod workers;
@@ -15,6 +16,7 @@ use super::batch::{Batch, Delivery};
 use super::deadlines::Deadlines;
 use super::query::Query;
 use super::ready::Ready;
+use super::retention::ServedTime;
 use super::visible::Visible;
 use super::waiting::{Waiter, Waiting};
 use super::workers::Workers;
@@ -23,6 +25,7 @@ use crate::clock::{Mono, Now};
 use crate::domain::{self, Audit, AuditId, Change, Entity, EventKind, Task, TaskStatus};
 use crate::store::{AuditEntry, Copied, Counters, JournalRecord, Store, StoreError};
 use recovery::Trouble;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The most tasks that may be queued, leased or running.
@@ -53,6 +56,9 @@ pub struct Core {
     pub events: Arc<Events>,
     random: RandomIds,
     counters: Counters,
+    served: ServedTime,
+    /// Tasks whose removal from the archive has begun and is not known to be done.
+    removing: Arc<HashSet<u64>>,
     ready: Ready,
     deadlines: Deadlines,
     workers: Workers,
@@ -79,6 +85,8 @@ impl Core {
             events: Arc::new(Events::new(counters.last_change)),
             random,
             counters,
+            served: ServedTime::new(counters.age_ms, now.mono),
+            removing: Arc::new(hot.removing()?.tasks.into_iter().collect()),
             ready: Ready::default(),
             deadlines: Deadlines::default(),
             workers: Workers::default(),
@@ -108,6 +116,8 @@ impl Core {
         }
         index.counters = counters;
         index.oldest_journal = oldest_journal;
+        index.served = core.served;
+        index.removing = core.removing.clone();
         visible.backlog.send_replace(index.backlog(core.journal_records));
         drop(index);
         Ok(core)
@@ -144,7 +154,7 @@ impl Core {
             return Ok(());
         }
         let store = self.store.clone();
-        let mut batch = Batch::new(&store, now);
+        let mut batch = Batch::new(&store, now, self.removing.clone());
         let first_change = self.counters.last_change + 1;
         let decided = self.decide(&mut batch, commands);
         let written = decided.and_then(|()| self.write(&mut batch, first_change));
@@ -172,6 +182,7 @@ impl Core {
     fn write(&mut self, batch: &mut Batch<'_>, first_change: u64) -> Result<(), StoreError> {
         if !batch.told.is_empty() {
             let changes = std::mem::take(&mut batch.told);
+            self.counters.age_ms = self.served.age_ms(batch.now.mono);
             batch.changes.journal =
                 Some((first_change, JournalRecord { counters: self.counters, changes }));
         }
@@ -202,6 +213,8 @@ impl Core {
             index.put_worker(id, self.workers.view(id));
         }
         index.counters = self.counters;
+        self.removing = batch.removing().clone();
+        index.removing = self.removing.clone();
         if let Some(moved) = batch.changes.archived_journal.last() {
             index.oldest_journal = *moved;
         }
@@ -283,11 +296,19 @@ impl Core {
                 let result = self.archived(batch, copied);
                 batch.answer(reply, result);
             }
+            Command::BeginRemoval { due, reply } => {
+                let result = self.begin_removal(batch, &due);
+                batch.answer(reply, result);
+            }
+            Command::Removed { tasks, reply } => {
+                Self::removed(batch, &tasks);
+                batch.answer(reply, Ok(()));
+            }
             Command::HeardOf { worker } => self.heard_of(batch, &worker),
             // Done before the batch.
             Command::Mend { reply } => batch.answer(reply, Ok(())),
             Command::Release => self.release(batch),
-            Command::Stop => {}
+            Command::Stop => self.note_age(batch),
         }
     }
 

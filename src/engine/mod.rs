@@ -12,6 +12,7 @@ mod events;
 mod page;
 mod query;
 mod ready;
+mod retention;
 mod thread;
 mod visible;
 mod waiting;
@@ -28,10 +29,11 @@ pub use core::{Core, RandomIds, system_random};
 pub use events::{Event, Events, Missed};
 pub use page::Page;
 pub use query::{Query, Stats};
+pub use retention::Retention;
 pub use thread::{Engine, EngineThread, start};
 pub use visible::Backlog;
 
-pub use crate::store::Settings;
+pub use crate::store::{DueTask, Settings};
 
 use crate::domain::Refusal;
 use std::fmt;

@@ -28,14 +28,14 @@ pub struct Stats {
 /// Reads of both files with the memory laid over them.
 #[derive(Clone)]
 pub struct Query {
-    store: Arc<Store>,
-    visible: Arc<Visible>,
+    pub(super) store: Arc<Store>,
+    pub(super) visible: Arc<Visible>,
 }
 
 /// Both snapshots, the hot one taken first.
-struct Both {
+pub(super) struct Both {
     hot: Hot,
-    archive: Archive,
+    pub(super) archive: Archive,
 }
 
 impl Both {
@@ -78,9 +78,10 @@ impl Query {
         Query { store, visible }
     }
 
-    fn both(&self) -> Result<Both, EngineError> {
+    pub(super) fn both(&self) -> Result<Both, EngineError> {
         let hot = self.store.hot()?;
-        Ok(Both { hot, archive: self.store.archive()? })
+        let removing = self.removing();
+        Ok(Both { hot, archive: self.store.archive(removing)? })
     }
 
     pub fn task(&self, id: TaskId) -> Result<TaskView, EngineError> {
@@ -294,7 +295,7 @@ impl Query {
         let index = self.visible.index();
         Stats {
             tasks_by_status: index.counters.tasks_by_status,
-            leases_total: index.counters.last_lease,
+            leases_total: index.counters.last_lease - index.counters.removed_leases,
             leases_active: index.active_leases() as u64,
             workers_total: index.workers().count() as u64,
             workers_online: index.workers().filter(|view| view.is_online()).count() as u64,
@@ -309,11 +310,11 @@ impl Query {
     /// Copies the oldest finished tasks and journal records to the archive; what was copied may then
     /// leave the hot file (`Engine::archived`).
     pub fn copy_finished(&self, tasks: usize, journal: usize) -> Result<Copied, EngineError> {
-        let (seqs, oldest) = {
+        let (seqs, oldest, age_ms) = {
             let index = self.visible.index();
-            (index.finished(tasks), index.oldest_journal)
+            (index.finished(tasks), index.oldest_journal, index.counters.age_ms)
         };
-        Ok(self.store.archive_finished(&seqs, oldest, journal)?)
+        Ok(self.store.archive_finished(&seqs, oldest, journal, age_ms)?)
     }
 }
 

@@ -7,6 +7,7 @@ mod archive;
 mod commits;
 mod leases;
 mod life;
+mod retention;
 mod waiting;
 
 use super::core::Core;

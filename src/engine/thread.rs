@@ -13,7 +13,8 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::domain::{self, LeaseClaim, NewTask, Registration, TaskId, WorkerId};
-use crate::store::{Copied, Store, StoreError};
+use crate::store::{Copied, DueTask, Store, StoreError};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -214,6 +215,16 @@ impl Engine {
     /// Lets the hot file go of what stands in the archive.
     pub async fn archived(&self, copied: Copied) -> Result<(), EngineError> {
         self.ask(|reply| Command::Archived { copied, reply }).await
+    }
+
+    /// Begins to remove tasks whose time is over; says which of them are to leave the archive now.
+    pub async fn begin_removal(&self, due: Vec<DueTask>) -> Result<Arc<HashSet<u64>>, EngineError> {
+        self.ask(|reply| Command::BeginRemoval { due, reply }).await
+    }
+
+    /// These have left the archive.
+    pub async fn removed(&self, tasks: Arc<HashSet<u64>>) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Removed { tasks, reply }).await
     }
 
     /// Reports a worker's sign of life; lost when the channel is full, the next one comes soon.

@@ -8,10 +8,11 @@
 use super::NotWritten;
 use super::WorkerView;
 use super::deadlines::Renewal;
+use super::retention::ServedTime;
 use crate::domain::{LeaseStatus, Task, TaskStatus, WorkerId};
 use crate::store::{Counters, JournalKey};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// How much waits for the way to the archive.
@@ -48,6 +49,10 @@ pub struct Index {
     pub counters: Counters,
     /// No journal record of the hot file stands before this.
     pub oldest_journal: JournalKey,
+    /// Since when this store is open, and how old it was then.
+    pub served: ServedTime,
+    /// Tasks whose removal has begun; readers of the archive pass over them.
+    pub removing: Arc<HashSet<u64>>,
 }
 
 impl Visible {

@@ -7,11 +7,14 @@
 
 use super::hot::{JournalKey, read};
 use super::schema::{
-    AUDIT, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_STATUS, part_of_outcome,
+    AUDIT, ArchivedFacts, ArchivedTask, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_AGE,
+    TASKS_BY_STATUS, part_of_outcome,
 };
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 /// What one round copied into the archive, for the removal that must follow.
 #[derive(Clone, Debug, Default)]
@@ -25,12 +28,14 @@ pub struct Copied {
 
 impl Store {
     /// Copies these tasks, where they are finished, and old journal records of `journal_changes`
-    /// into the archive in one durable commit. `oldest` is at or before the oldest record.
+    /// into the archive in one durable commit. `oldest` is at or before the oldest record, `age_ms`
+    /// the store's age, at or after the moment when the last of them finished.
     pub fn archive_finished(
         &self,
         seqs: &[u64],
         oldest: JournalKey,
         journal_changes: usize,
+        age_ms: u64,
     ) -> Result<Copied, StoreError> {
         let hot = self.hot()?;
         let journal = hot.old_journal(oldest, journal_changes)?;
@@ -45,6 +50,7 @@ impl Store {
             let mut tasks = txn.open_table(TASKS)?;
             let mut parts = txn.open_table(PARTS)?;
             let mut by_status = txn.open_table(TASKS_BY_STATUS)?;
+            let mut by_age = txn.open_table(TASKS_BY_AGE)?;
             let mut leases = txn.open_table(LEASES)?;
             let mut outcomes = txn.open_table(OUTCOMES)?;
             let mut audit = txn.open_table(AUDIT)?;
@@ -52,15 +58,22 @@ impl Store {
                 let Some(task) = hot.task(seq)?.filter(|task| task.status.is_finished()) else {
                     continue;
                 };
-                let older = tasks.insert(seq, serde_json::to_vec(&task)?.as_slice())?;
+                let record = ArchivedTask { task: &task, archived_age_ms: age_ms };
+                let older = tasks.insert(seq, serde_json::to_vec(&record)?.as_slice())?;
                 if let Some(older) = older {
+                    let facts: ArchivedFacts = serde_json::from_slice(older.value())?;
                     let older: Task = serde_json::from_slice(older.value())?;
                     by_status.remove((older.status as u8, seq))?;
+                    by_age.remove((older.status as u8, facts.archived_age_ms, seq))?;
                     for gone in &older.ended {
                         leases.remove((gone.status() as u8, gone.lease.id.seq()))?;
+                        if let Some(outcome) = gone.outcome {
+                            outcomes.remove(outcome)?;
+                        }
                     }
                 }
                 by_status.insert((task.status as u8, seq), ())?;
+                by_age.insert((task.status as u8, age_ms, seq), ())?;
                 for ended in &task.ended {
                     leases.insert((ended.status() as u8, ended.lease.id.seq()), seq)?;
                     if let Some(outcome) = ended.outcome {
@@ -86,24 +99,35 @@ impl Store {
         })
     }
 
-    /// A consistent view of the archive; taken after the hot one, or a task that moves meanwhile
-    /// could be missed.
-    pub fn archive(&self) -> Result<Archive, StoreError> {
+    /// A consistent view of the archive without the tasks of `removing`; taken after the hot one, or
+    /// a task that moves meanwhile could be missed, and after `removing` was looked up, or one that
+    /// is removed meanwhile could be seen.
+    pub fn archive(&self, removing: Arc<HashSet<u64>>) -> Result<Archive, StoreError> {
         let txn = self.archive.read()?.begin_read()?;
-        Ok(Archive { tasks: txn.open_table(TASKS)?, parts: txn.open_table(PARTS)?, txn })
+        Ok(Archive { tasks: txn.open_table(TASKS)?, parts: txn.open_table(PARTS)?, txn, removing })
     }
 }
 
 /// A snapshot of the archive.
 pub struct Archive {
-    txn: ReadTransaction,
+    pub(super) txn: ReadTransaction,
     tasks: ReadOnlyTable<u64, &'static [u8]>,
     parts: ReadOnlyTable<(u64, u64), &'static [u8]>,
+    /// Tasks whose removal has begun: for every reader they are gone.
+    removing: Arc<HashSet<u64>>,
 }
 
 impl Archive {
     pub fn task(&self, seq: u64) -> Result<Option<Task>, StoreError> {
-        read(&self.tasks, seq)
+        if self.is_gone(seq) { Ok(None) } else { read(&self.tasks, seq) }
+    }
+
+    pub(super) fn facts(&self, seq: u64) -> Result<Option<ArchivedFacts>, StoreError> {
+        if self.is_gone(seq) { Ok(None) } else { read(&self.tasks, seq) }
+    }
+
+    pub(super) fn is_gone(&self, seq: u64) -> bool {
+        self.removing.contains(&seq)
     }
 
     pub fn spec(&self, seq: u64) -> Result<Option<TaskSpec>, StoreError> {
@@ -124,12 +148,16 @@ impl Archive {
         lives_on: impl Fn(u64) -> bool,
     ) -> Result<Vec<u64>, StoreError> {
         match status {
-            None => newest(self.tasks.range(..before)?, limit, |key, _| Some(key)),
+            None => newest(self.tasks.range(..before)?, limit, |seq, _| {
+                (!self.is_gone(seq)).then_some(seq)
+            }),
             Some(status) => {
                 let status = status as u8;
                 let rows =
                     self.txn.open_table(TASKS_BY_STATUS)?.range((status, 0)..(status, before))?;
-                newest(rows, limit, |(_, seq), ()| (!lives_on(seq)).then_some(seq))
+                newest(rows, limit, |(_, seq), ()| {
+                    (!self.is_gone(seq) && !lives_on(seq)).then_some(seq)
+                })
             }
         }
     }
@@ -143,13 +171,13 @@ impl Archive {
     ) -> Result<Vec<(u64, u64)>, StoreError> {
         let status = status as u8;
         let rows = self.txn.open_table(LEASES)?.range((status, 0)..(status, before))?;
-        newest(rows, limit, |(_, lease), task| Some((lease, task)))
+        newest(rows, limit, |(_, lease), task| (!self.is_gone(task)).then_some((lease, task)))
     }
 
     /// (outcome sequence, task sequence) below `before`, newest first.
     pub fn outcomes_below(&self, before: u64, limit: usize) -> Result<Vec<(u64, u64)>, StoreError> {
         let rows = self.txn.open_table(OUTCOMES)?.range(..before)?;
-        newest(rows, limit, |outcome, (task, _)| Some((outcome, task)))
+        newest(rows, limit, |outcome, (task, _)| (!self.is_gone(task)).then_some((outcome, task)))
     }
 
     /// The task whose completion has this outcome sequence.

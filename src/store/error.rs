@@ -19,6 +19,8 @@ pub enum StoreError {
     Damaged(PathBuf, String),
     /// One of the two files is gone.
     Missing { path: PathBuf, beside: PathBuf },
+    /// A file must be migrated, and there is no space to keep a copy of it first.
+    NoRoomForCopy { dir: PathBuf, needed: u64, format: u64 },
     /// No space left on the device, or the quota is used up.
     Full,
     /// The file could only be opened for reading.
@@ -55,6 +57,12 @@ impl fmt::Display for StoreError {
                 "{} is missing although {} holds data; nothing was changed: restore it from a backup, or move both away to start empty",
                 path.display(),
                 beside.display()
+            ),
+            StoreError::NoRoomForCopy { dir, needed, format } => write!(
+                f,
+                "the data files in {} have format {format} and are copied before they are migrated, which needs {} MiB of free space; nothing was changed: free some, or start the older bloom-runtime",
+                dir.display(),
+                needed.div_ceil(1 << 20)
             ),
             StoreError::Full => f.write_str(
                 "no space is left on the disk of the data directory; free some: what was answered is safe",

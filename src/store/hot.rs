@@ -4,12 +4,16 @@
 //! (P6); a transition writes no spec. Not here: which changes belong together, the engine says.
 
 use super::schema::{
-    Counters, HOT, JOURNAL, JournalRecord, LARGE, META, META_SETTINGS, PART_SPEC, PART_TASK,
-    SMALL_PART_BYTES, Settings, StoredWorker, WORKERS, part_of_outcome,
+    Counters, HOT, JOURNAL, JournalRecord, LARGE, META, META_AGE, META_REMOVING, META_SETTINGS,
+    PART_SPEC, PART_TASK, Removing, SMALL_PART_BYTES, Settings, StoredWorker, WORKERS,
+    part_of_outcome,
 };
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{Outcome, Task, TaskSpec, WorkerId};
-use redb::{AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table};
+use redb::{
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
+    WriteTransaction,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -24,6 +28,10 @@ pub struct HotChanges {
     pub outcomes: BTreeMap<(u64, u32), Outcome>,
     pub workers: BTreeMap<WorkerId, Option<StoredWorker>>,
     pub settings: Option<Settings>,
+    /// The tasks whose removal begins with this commit.
+    pub removing: Option<Removing>,
+    /// The store's age, when no journal record tells it.
+    pub age_ms: Option<u64>,
     /// Tasks that stand in the archive and leave the hot file.
     pub archived: Vec<u64>,
     /// Journal records that stand in the archive.
@@ -37,6 +45,8 @@ impl HotChanges {
         self.tasks.is_empty()
             && self.workers.is_empty()
             && self.settings.is_none()
+            && self.removing.is_none()
+            && self.age_ms.is_none()
             && self.archived.is_empty()
             && self.archived_journal.is_empty()
             && self.journal.is_none()
@@ -102,6 +112,20 @@ impl HotChanges {
         }
         Ok(large)
     }
+
+    fn write_meta(&self, txn: &WriteTransaction) -> Result<(), StoreError> {
+        let rows = [
+            (META_SETTINGS, self.settings.as_ref().map(json)),
+            (META_REMOVING, self.removing.as_ref().map(json)),
+            (META_AGE, self.age_ms.as_ref().map(json)),
+        ];
+        for (name, bytes) in rows {
+            if let Some(bytes) = bytes {
+                txn.open_table(META)?.insert(name, bytes?.as_slice())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Store {
@@ -133,9 +157,7 @@ impl Store {
                 };
             }
         }
-        if let Some(settings) = &changes.settings {
-            txn.open_table(META)?.insert(META_SETTINGS, json(settings)?.as_slice())?;
-        }
+        changes.write_meta(&txn)?;
         txn.commit()?;
         Ok(())
     }
@@ -220,12 +242,18 @@ impl Hot {
         Ok(read(&self.txn.open_table(META)?, META_SETTINGS)?.unwrap_or_default())
     }
 
-    /// Sequences and counts after the newest commit.
+    /// The tasks whose removal was begun last.
+    pub fn removing(&self) -> Result<Removing, StoreError> {
+        Ok(read(&self.txn.open_table(META)?, META_REMOVING)?.unwrap_or_default())
+    }
+
+    /// Sequences, counts and age after the newest commit.
     pub fn counters(&self) -> Result<Counters, StoreError> {
-        match self.older_record(JournalKey::default(), NEWEST, u64::MAX)? {
-            Some((_, record)) => Ok(record.counters),
-            None => Ok(Counters::default()),
-        }
+        let newest = self.older_record(JournalKey::default(), NEWEST, u64::MAX)?;
+        let mut counters = newest.map_or_else(Counters::default, |(_, record)| record.counters);
+        let at_stop: Option<u64> = read(&self.txn.open_table(META)?, META_AGE)?;
+        counters.age_ms = counters.age_ms.max(at_stop.unwrap_or_default());
+        Ok(counters)
     }
 
     /// Whether the commit of these changes is in this file. They must not be empty.

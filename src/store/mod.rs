@@ -7,15 +7,22 @@
 //! file first and the archive second finds every task (`DESIGN §5`). Not here: rules about tasks.
 
 mod archive;
+mod compact;
 mod error;
 mod hot;
+mod keep;
+mod migrate;
 mod open;
 mod overlay;
+mod retention;
 mod schema;
 mod slot;
 
 pub use archive::{Archive, Copied};
+pub use compact::{Compacted, compact, compact_database};
 pub use error::StoreError;
 pub use hot::{Hot, HotChanges, JournalKey};
+pub use migrate::migrate;
 pub use open::{Opened, Store};
-pub use schema::{AuditEntry, Counters, JournalRecord, Settings, StoredWorker};
+pub use retention::DueTask;
+pub use schema::{AuditEntry, Counters, JournalRecord, Removing, Settings, StoredWorker};

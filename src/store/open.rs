@@ -4,13 +4,13 @@
 //! as it is; nothing is created beside data that is there. The backends are handed in at
 //! `open_backends`, which is how power loss and full disks are tried. Not here: what is in the files.
 
-use super::StoreError;
 use super::overlay::Overlay;
 use super::schema::{
-    AUDIT, FORMAT, HOT, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_STATUS,
-    WORKERS,
+    AUDIT, FORMAT, HOT, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_AGE,
+    TASKS_BY_STATUS, WORKERS,
 };
 use super::slot::{Access, Slot};
+use super::{StoreError, keep, migrate};
 use crate::logging::quietly;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase, StorageBackend};
@@ -19,10 +19,13 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Memory for pages of the hot file; redb's own default is 1 GiB.
-const HOT_CACHE_BYTES: usize = 6 << 20;
-const ARCHIVE_CACHE_BYTES: usize = 2 << 20;
+pub(super) const HOT_CACHE_BYTES: usize = 6 << 20;
+pub(super) const ARCHIVE_CACHE_BYTES: usize = 2 << 20;
 /// A hot file above this size is compacted at the start, if little of it is in use.
 const COMPACT_ABOVE_BYTES: u64 = 32 << 20;
+
+/// Tasks that a migration does between two lines.
+const SAID_EVERY_TASKS: u64 = 200_000;
 
 /// Both files, open.
 pub struct Store {
@@ -31,12 +34,14 @@ pub struct Store {
 }
 
 /// What opening found, for the start's lines.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Opened {
     pub hot_bytes: u64,
     pub archive_bytes: u64,
     /// Bytes that compaction gave back.
     pub given_back_bytes: u64,
+    /// Copies that were kept before a migration.
+    pub kept: Vec<PathBuf>,
 }
 
 impl Store {
@@ -53,7 +58,7 @@ impl Store {
         let hot_is_clean = check(&hot)?;
         let open_hot = || open_file(&hot, HOT_CACHE_BYTES, Access::Write);
         let open_archive = || open_file(&archive, ARCHIVE_CACHE_BYTES, Access::Write);
-        let (mut hot_db, archive_db) = if before.0 > 0 {
+        let (hot_db, archive_db) = if before.0 > 0 {
             // What must be repaired first, and may turn out to be damaged, is tried before the other
             // is touched.
             if hot_is_clean && !archive_is_clean {
@@ -72,6 +77,20 @@ impl Store {
         };
         refuse_newer(&archive, stored_format(&archive_db)?)?;
         refuse_newer(&hot, stored_format(&hot_db)?)?;
+        let old_hot = stored_format(&hot_db)? == Some(1);
+        let old_archive =
+            stored_format(&archive_db)? == Some(1) && !migrate::has_begun(&archive_db)?;
+        let (mut hot_db, archive_db, kept) = if old_hot || old_archive {
+            // Closed, so that the copies are whole files that need no repair.
+            drop((hot_db, archive_db));
+            let old = [(old_hot, hot.as_path()), (old_archive, archive.as_path())];
+            let old: Vec<&Path> =
+                old.iter().filter(|(old, _)| *old).map(|(_, path)| *path).collect();
+            let kept = keep::keep_copies(&old, 1)?;
+            (open_hot()?, open_archive()?, kept)
+        } else {
+            (hot_db, archive_db, Vec::new())
+        };
         let grown = size(&hot);
         if grown > COMPACT_ABOVE_BYTES && is_mostly_free(&hot_db, grown)? {
             hot_db.compact().map_err(|error| StoreError::Io(error.to_string()))?;
@@ -80,6 +99,7 @@ impl Store {
             hot_bytes: size(&hot),
             archive_bytes: size(&archive),
             given_back_bytes: grown.saturating_sub(size(&hot)),
+            kept,
         };
         prepare(&hot_db, &archive_db)?;
         let store = Store {
@@ -146,7 +166,7 @@ fn slot_of_backend(
     Ok(Slot::new(open(Access::Write)?, Box::new(open)))
 }
 
-/// Creates the tables of a new file, so that every reader finds them.
+/// Creates the tables of a new file, so that every reader finds them, and migrates an old one.
 fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
     if stored_format(archive)?.is_none() {
         let mut txn = archive.begin_write()?;
@@ -155,6 +175,7 @@ fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
         txn.open_table(TASKS)?;
         txn.open_table(PARTS)?;
         txn.open_table(TASKS_BY_STATUS)?;
+        txn.open_table(TASKS_BY_AGE)?;
         txn.open_table(LEASES)?;
         txn.open_table(OUTCOMES)?;
         txn.open_table(AUDIT)?;
@@ -169,7 +190,14 @@ fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
         txn.open_table(WORKERS)?;
         txn.commit()?;
     }
-    Ok(())
+    let mut said = 0;
+    migrate::migrate(hot, archive, |done, all| {
+        // A line a second or so, and none for a small archive.
+        if done - said >= SAID_EVERY_TASKS {
+            said = done;
+            log::info!("migrating the archive: {done} of {all} tasks");
+        }
+    })
 }
 
 fn builder(cache_bytes: usize) -> Builder {
@@ -178,11 +206,15 @@ fn builder(cache_bytes: usize) -> Builder {
     builder
 }
 
-fn size(path: &Path) -> u64 {
+pub(super) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |found| found.len())
 }
 
-fn open_file(path: &Path, cache_bytes: usize, access: Access) -> Result<Database, StoreError> {
+pub(super) fn open_file(
+    path: &Path,
+    cache_bytes: usize,
+    access: Access,
+) -> Result<Database, StoreError> {
     let unusable = |error| StoreError::Unusable(path.to_path_buf(), error);
     let opening = |error| StoreError::opening(path, error);
     let name = path.to_path_buf();
@@ -220,7 +252,10 @@ fn private_file(path: &Path) -> std::io::Result<File> {
 }
 
 /// redb asserts what a healthy file guarantees; on a damaged one such a panic is a finding.
-fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn guarded<T>(
+    path: &Path,
+    open: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     quietly(open).unwrap_or_else(|| {
         Err(StoreError::Damaged(path.to_path_buf(), "its structure contradicts itself".into()))
     })
@@ -228,7 +263,7 @@ fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, StoreError>) -> Resu
 
 /// Refuses a file of a newer version before anything is written to it, and tells whether it was
 /// closed cleanly: otherwise it cannot be read this way, and is looked at again once it is repaired.
-fn check(path: &Path) -> Result<bool, StoreError> {
+pub(super) fn check(path: &Path) -> Result<bool, StoreError> {
     if size(path) == 0 {
         return Ok(true);
     }
@@ -267,7 +302,7 @@ fn is_mostly_free(hot: &Database, file_bytes: u64) -> Result<bool, StoreError> {
     Ok(in_use < file_bytes / 4)
 }
 
-fn stored_format(db: &impl ReadableDatabase) -> Result<Option<u64>, StoreError> {
+pub(super) fn stored_format(db: &impl ReadableDatabase) -> Result<Option<u64>, StoreError> {
     let meta = match db.begin_read()?.open_table(META) {
         Ok(meta) => meta,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),

@@ -5,18 +5,27 @@
 //! a transition rewrites no prompt of more than `SMALL_PART_BYTES`. A change of a
 //! table's meaning raises `FORMAT`. Not here: rules about what a record may say.
 
-use crate::domain::{AuditId, Worker};
+use crate::domain::{AuditId, Task, TaskStatus, Worker};
 use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The version of the layout below, stored in both files under `META_FORMAT`.
-pub const FORMAT: u64 = 1;
+/// The version of the layout below, stored in both files under `META_FORMAT`. Format 1 had no
+/// `TASKS_BY_AGE` and no `META_REMOVING`.
+pub const FORMAT: u64 = 2;
 
 /// Both files. What concerns the file itself: format version, settings.
 pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub const META_FORMAT: &str = "format";
 pub const META_SETTINGS: &str = "settings";
+/// Hot file: the `Removing` note, written by the commit that lowers the counts. It stays until the
+/// next removal replaces it; what it names is never given out again, so an old one is harmless.
+pub const META_REMOVING: &str = "removing";
+/// Hot file: the store's age at an orderly stop, where that is later than the newest journal
+/// record's: a store that is idle has aged without writing.
+pub const META_AGE: &str = "age_ms";
+/// Archive, while it is migrated from format 1: the row of `TASKS_BY_STATUS` that was done last.
+pub const META_MIGRATED: &str = "migrated";
 
 /// Hot file. (task sequence, part) → the task's live record, its small parts, and the journal.
 ///
@@ -39,7 +48,7 @@ pub fn part_of_outcome(fence: u32) -> u64 {
     PART_SPEC + u64::from(fence)
 }
 
-/// Archive. Task sequence → `domain::Task`.
+/// Archive. Task sequence → `ArchivedTask`.
 pub const TASKS: TableDefinition<u64, &[u8]> = TableDefinition::new("tasks");
 
 /// Archive. (task sequence, part) → spec and outcomes, numbered as in the hot file.
@@ -52,6 +61,11 @@ pub const WORKERS: TableDefinition<&str, &[u8]> = TableDefinition::new("workers"
 /// table, their lists come from memory.
 pub const TASKS_BY_STATUS: TableDefinition<(u8, u64), ()> = TableDefinition::new("tasks_by_status");
 
+/// Archive. (status, the store's age when the task came here, task sequence): what retention finds due,
+/// oldest first within a status. The record repeats its age, so that exactly this row goes when a
+/// newer copy takes its place.
+pub const TASKS_BY_AGE: TableDefinition<(u8, u64, u64), ()> = TableDefinition::new("tasks_by_age");
+
 /// Archive. (lease status, lease sequence) → task sequence: the lists of leases, whose records
 /// stand in their tasks.
 pub const LEASES: TableDefinition<(u8, u64), u64> = TableDefinition::new("leases");
@@ -62,7 +76,34 @@ pub const OUTCOMES: TableDefinition<u64, (u64, u32)> = TableDefinition::new("out
 /// Archive. Change sequence → `AuditEntry`, out of the journal's older records.
 pub const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
 
-/// The last sequence given out of each kind; none is ever used twice.
+/// A task in the archive, which is read as a `Task` by whoever needs no more.
+#[derive(Serialize)]
+pub struct ArchivedTask<'a> {
+    #[serde(flatten)]
+    pub task: &'a Task,
+    /// The store's age when it came here.
+    pub archived_age_ms: u64,
+}
+
+/// What retention needs of an archived task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct ArchivedFacts {
+    pub status: TaskStatus,
+    /// Leases that it ever had.
+    pub grants: u32,
+    /// Records of format 1 have none and stand at age 0, which is the moment of their migration.
+    #[serde(default)]
+    pub archived_age_ms: u64,
+}
+
+/// The tasks whose removal has begun: they are gone for every reader, and uncounted, from the commit
+/// that writes this.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removing {
+    pub tasks: Vec<u64>,
+}
+
+/// The last sequence given out of each kind, none of which is ever used twice, and counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub last_task: u64,
@@ -71,6 +112,13 @@ pub struct Counters {
     pub last_change: u64,
     /// Tasks of both files by status, in the order of `TaskStatus::ALL`.
     pub tasks_by_status: [u64; 7],
+    /// How long this store has been served so far, on monotonic time: the only age that a machine
+    /// without a clock battery knows (P4).
+    #[serde(default)]
+    pub age_ms: u64,
+    /// Leases that went with their tasks; the others of `last_lease` are there.
+    #[serde(default)]
+    pub removed_leases: u64,
 }
 
 /// What one commit leaves besides the records it changed. The newest one holds the truth about

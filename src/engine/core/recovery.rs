@@ -159,7 +159,7 @@ impl Core {
     /// A step that writes nothing: renewals and waiting go on, everything else is refused.
     pub(super) fn step_without_disk(&mut self, commands: Vec<Command>, now: Now) {
         let store = self.store.clone();
-        let mut batch = Batch::new(&store, now);
+        let mut batch = Batch::new(&store, now, self.removing.clone());
         self.end_waiting(&mut batch);
         for command in commands {
             self.take_without_disk(&mut batch, command);
@@ -184,9 +184,14 @@ impl Core {
                 self.claim(batch, waiter, wait_ms);
             }
             Command::HeardOf { worker } => self.heard_of(batch, &worker),
+            Command::Removed { tasks, reply } => {
+                Self::removed(batch, &tasks);
+                batch.answer(reply, Ok(()));
+            }
             Command::Release => self.release(batch),
             Command::Stop => {}
             Command::Mend { reply } => batch.answer(reply, Ok(())),
+            Command::BeginRemoval { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Create { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Lease { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Complete { reply, .. } => batch.answer(reply, Err(refusal)),
