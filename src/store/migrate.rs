@@ -19,12 +19,22 @@ const ROWS_AT_ONCE: usize = 20_000;
 pub fn migrate(
     hot: &Database,
     archive: &Database,
+    progress: impl FnMut(u64, u64),
+) -> Result<(), StoreError> {
+    migrate_in_steps(hot, archive, ROWS_AT_ONCE, progress)
+}
+
+/// The same with steps of another size, for who wants to cut off many small ones.
+pub fn migrate_in_steps(
+    hot: &Database,
+    archive: &Database,
+    rows_at_once: usize,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<(), StoreError> {
     if stored_format(archive)? == Some(1) {
         let all = archive.begin_read()?.open_table(TASKS_BY_STATUS)?.len()?;
         let mut done = 0;
-        while let Some(rows) = give_ages(archive)? {
+        while let Some(rows) = give_ages(archive, rows_at_once)? {
             done += rows;
             progress(done.min(all), all);
         }
@@ -45,7 +55,7 @@ pub fn has_begun(archive: &Database) -> Result<bool, StoreError> {
 
 /// One step: rows for the next tasks, all at the age 0 of a store that has not counted it so far.
 /// None when that was the last step.
-fn give_ages(archive: &Database) -> Result<Option<u64>, StoreError> {
+fn give_ages(archive: &Database, rows_at_once: usize) -> Result<Option<u64>, StoreError> {
     let mut txn = archive.begin_write()?;
     txn.set_quick_repair(true);
     let mut done = 0;
@@ -59,7 +69,7 @@ fn give_ages(archive: &Database) -> Result<Option<u64>, StoreError> {
         };
         let from = last.map_or((0, 0), |(status, seq)| (status, seq + 1));
         let mut last = None;
-        for row in by_status.range(from..)?.take(ROWS_AT_ONCE) {
+        for row in by_status.range(from..)?.take(rows_at_once) {
             let (status, seq) = row?.0.value();
             by_age.insert((status, 0, seq), ())?;
             last = Some((status, seq));
@@ -77,4 +87,112 @@ fn give_ages(archive: &Database) -> Result<Option<u64>, StoreError> {
     }
     txn.commit()?;
     Ok((done > 0).then_some(done))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::super::schema::{Settings, TASKS};
+    use super::super::{HotChanges, Store};
+    use super::*;
+    use crate::domain::Task;
+    use redb::ReadOnlyDatabase;
+    use std::path::Path;
+
+    impl Store {
+        /// Makes files of format 1 out of these, as long as the store's age is 0.
+        pub fn back_to_format_1(&self) {
+            for db in [&self.hot, &self.archive] {
+                let txn = db.begin_write().unwrap();
+                txn.open_table(META).unwrap().insert(META_FORMAT, b"1".as_slice()).unwrap();
+                txn.commit().unwrap();
+            }
+            let txn = self.archive.begin_write().unwrap();
+            txn.delete_table(TASKS_BY_AGE).unwrap();
+            let mut tasks = txn.open_table(TASKS).unwrap();
+            let records: Vec<(u64, Task)> = tasks
+                .iter()
+                .unwrap()
+                .map(|row| row.unwrap())
+                .map(|(seq, bytes)| (seq.value(), serde_json::from_slice(bytes.value()).unwrap()))
+                .collect();
+            for (seq, task) in records {
+                tasks.insert(seq, serde_json::to_vec(&task).unwrap().as_slice()).unwrap();
+            }
+            drop(tasks);
+            txn.commit().unwrap();
+        }
+    }
+
+    const ROWS: [(u8, u64); 7] = [(3, 1), (3, 2), (3, 9), (4, 3), (4, 4), (5, 7), (6, 8)];
+
+    /// A data directory of format 1 with rows of tasks in its archive and settings in its hot file.
+    fn old_store(dir: &Path) {
+        let store = Store::open(dir).unwrap().0;
+        let txn = store.archive.begin_write().unwrap();
+        for row in ROWS {
+            txn.open_table(TASKS_BY_STATUS).unwrap().insert(row, ()).unwrap();
+        }
+        txn.commit().unwrap();
+        let settings = Settings { membridge_admin_key: Some("k".into()), ..Settings::default() };
+        store.commit(&HotChanges { settings: Some(settings), ..HotChanges::default() }).unwrap();
+        store.back_to_format_1();
+    }
+
+    #[track_caller]
+    fn is_migrated(store: &Store) {
+        let by_age = store.archive.begin_read().unwrap().open_table(TASKS_BY_AGE).unwrap();
+        let rows: Vec<_> = by_age.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
+        assert_eq!(rows, ROWS.map(|(status, seq)| (status, 0, seq)));
+        assert_eq!(stored_format(&store.archive).unwrap(), Some(FORMAT));
+        assert_eq!(stored_format(&store.hot).unwrap(), Some(FORMAT));
+        assert!(!has_begun(&store.archive).unwrap());
+        let settings = store.hot().unwrap().settings().unwrap();
+        assert_eq!(settings.membridge_admin_key.as_deref(), Some("k"));
+    }
+
+    #[test]
+    fn files_of_format_1_are_migrated_once_and_copies_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        old_store(dir.path());
+        let (store, opened) = Store::open(dir.path()).unwrap();
+        is_migrated(&store);
+        let names = ["hot.redb.format1", "archive.redb.format1"].map(|name| dir.path().join(name));
+        assert_eq!(opened.kept, names);
+        for copy in names {
+            let copy = ReadOnlyDatabase::open(copy).expect("whole, it needs no repair");
+            assert_eq!(stored_format(&copy).unwrap(), Some(1));
+        }
+        drop(store);
+        let (store, opened) = Store::open(dir.path()).unwrap();
+        assert!(opened.kept.is_empty());
+        is_migrated(&store);
+    }
+
+    #[test]
+    fn a_migration_that_is_cut_off_goes_on_where_it_was_and_copies_nothing_half_done() {
+        for steps in 0..=4 {
+            let dir = tempfile::tempdir().unwrap();
+            old_store(dir.path());
+            let archive = Database::open(dir.path().join("archive.redb")).unwrap();
+            for _ in 0..steps {
+                give_ages(&archive, 2).unwrap();
+            }
+            drop(archive);
+            let (store, opened) = Store::open(dir.path()).unwrap();
+            is_migrated(&store);
+            let copied = opened.kept.iter().any(|path| path.ends_with("archive.redb.format1"));
+            assert_eq!(copied, steps == 0, "after {steps} steps");
+        }
+    }
+
+    #[test]
+    fn progress_is_told_after_each_bounded_step() {
+        let dir = tempfile::tempdir().unwrap();
+        old_store(dir.path());
+        let open = |name: &str| Database::open(dir.path().join(name)).unwrap();
+        let mut told = Vec::new();
+        let progress = |done, all| told.push((done, all));
+        migrate_in_steps(&open("hot.redb"), &open("archive.redb"), 3, progress).unwrap();
+        assert_eq!(told, [(3, 7), (6, 7), (7, 7)]);
+    }
 }

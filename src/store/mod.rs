@@ -22,7 +22,7 @@ pub use archive::{Archive, Copied};
 pub use compact::{Compacted, compact, compact_database};
 pub use error::StoreError;
 pub use hot::{Hot, HotChanges, JournalKey};
-pub use migrate::migrate;
+pub use migrate::{migrate, migrate_in_steps};
 pub use open::{Opened, Store};
 pub use retention::DueTask;
 pub use schema::{AuditEntry, Counters, JournalRecord, Removing, Settings, StoredWorker};

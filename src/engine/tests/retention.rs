@@ -338,3 +338,21 @@ fn a_removal_whose_commit_fails_is_answered_so_and_leaves_no_half_state() {
     assert!(world.query.removing().is_empty());
     world.shows(&tasks, &[]);
 }
+
+#[test]
+fn tasks_of_a_migrated_archive_have_their_whole_time_from_then_on() {
+    let (world, tasks) = archived(3);
+    world.store.back_to_format_1();
+    let mut world = world.restart();
+    world.shows(&tasks, &[]);
+    assert_eq!(world.archived_rows(), [3, 6, 3, 3, 3, 3]);
+    world.age_days(20);
+    world.requeue(tasks[0]).expect("failed");
+    world.cancel(tasks[0]).expect("queued");
+    world.move_finished();
+    assert_eq!(world.archived_rows(), [3, 6, 3, 3, 3, 3], "the row without an age is replaced");
+    world.age_days(10);
+    world.clock.pass_ms(1);
+    assert_eq!(world.remove_due(30), 2);
+    world.shows(&tasks[..1], &tasks[1..]);
+}
