@@ -101,12 +101,14 @@ pub mod tests {
     impl Store {
         /// Makes files of format 1 out of these, as long as the store's age is 0.
         pub fn back_to_format_1(&self) {
-            for db in [&self.hot, &self.archive] {
+            for slot in [&self.hot, &self.archive] {
+                let db = slot.write().unwrap();
                 let txn = db.begin_write().unwrap();
                 txn.open_table(META).unwrap().insert(META_FORMAT, b"1".as_slice()).unwrap();
                 txn.commit().unwrap();
             }
-            let txn = self.archive.begin_write().unwrap();
+            let archive = self.archive.write().unwrap();
+            let txn = archive.begin_write().unwrap();
             txn.delete_table(TASKS_BY_AGE).unwrap();
             let mut tasks = txn.open_table(TASKS).unwrap();
             let records: Vec<(u64, Task)> = tasks
@@ -128,11 +130,13 @@ pub mod tests {
     /// A data directory of format 1 with rows of tasks in its archive and settings in its hot file.
     fn old_store(dir: &Path) {
         let store = Store::open(dir).unwrap().0;
-        let txn = store.archive.begin_write().unwrap();
+        let archive = store.archive.write().unwrap();
+        let txn = archive.begin_write().unwrap();
         for row in ROWS {
             txn.open_table(TASKS_BY_STATUS).unwrap().insert(row, ()).unwrap();
         }
         txn.commit().unwrap();
+        drop(archive);
         let settings = Settings { membridge_admin_key: Some("k".into()), ..Settings::default() };
         store.commit(&HotChanges { settings: Some(settings), ..HotChanges::default() }).unwrap();
         store.back_to_format_1();
@@ -140,12 +144,13 @@ pub mod tests {
 
     #[track_caller]
     fn is_migrated(store: &Store) {
-        let by_age = store.archive.begin_read().unwrap().open_table(TASKS_BY_AGE).unwrap();
+        let (hot, archive) = (store.hot.read().unwrap(), store.archive.read().unwrap());
+        let by_age = archive.begin_read().unwrap().open_table(TASKS_BY_AGE).unwrap();
         let rows: Vec<_> = by_age.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
         assert_eq!(rows, ROWS.map(|(status, seq)| (status, 0, seq)));
-        assert_eq!(stored_format(&store.archive).unwrap(), Some(FORMAT));
-        assert_eq!(stored_format(&store.hot).unwrap(), Some(FORMAT));
-        assert!(!has_begun(&store.archive).unwrap());
+        assert_eq!(stored_format(&*archive).unwrap(), Some(FORMAT));
+        assert_eq!(stored_format(&*hot).unwrap(), Some(FORMAT));
+        assert!(!has_begun(&archive).unwrap());
         let settings = store.hot().unwrap().settings().unwrap();
         assert_eq!(settings.membridge_admin_key.as_deref(), Some("k"));
     }

@@ -326,17 +326,31 @@ fn while_nothing_is_due_nothing_is_written_p8() {
 }
 
 #[test]
-fn a_removal_whose_commit_fails_is_answered_so_and_leaves_no_half_state() {
-    let (mut world, tasks) = archived(2);
+fn a_removal_that_a_broken_disk_cuts_off_leaves_no_half_state_and_goes_on_when_it_works_again() {
+    let (mut world, tasks) = archived(4);
     world.age_days(31);
     let due = world.due(30);
     world.hot.break_down();
     let (reply, mut answer) = oneshot::channel();
-    world.try_step(vec![Command::BeginRemoval { due, reply }]).expect_err("the disk is gone");
+    world.step(vec![Command::BeginRemoval { due, reply }]);
     let answer = answer.try_recv().expect("answered");
-    assert!(matches!(answer, Err(EngineError::OutcomeUnknown(_))), "{answer:?}");
+    assert!(matches!(answer, Err(EngineError::NotWritten { .. })), "{answer:?}");
     assert!(world.query.removing().is_empty());
     world.shows(&tasks, &[]);
+    world.hot.work_again();
+    world.pass_ms(10_000);
+    let due = world.due(30);
+    world.begin_removal(due[..2].to_vec());
+    world.archive.break_down();
+    let removing = world.query.removing();
+    world.query.remove_archived(&removing).expect_err("the disk is gone");
+    world.shows(&tasks[2..], &tasks[..2]);
+    world.archive.work_again();
+    world.ask(|reply| Command::Mend { reply }).expect("it can be opened");
+    assert_eq!(world.remove_due(30), 2, "what was begun first");
+    assert_eq!(world.remove_due(30), 2);
+    world.shows(&[], &tasks);
+    assert_eq!(world.archived_rows(), [0; 6]);
 }
 
 #[test]
