@@ -168,6 +168,12 @@ impl Config {
                 self.host
             )),
         }
+        notes.extend(self.retention_days.map(|days| {
+            format!(
+                "finished tasks are removed after {days} days (RETENTION_DAYS); time while the server \
+                 is off does not count"
+            )
+        }));
         let facts = [
             (
                 self.public_url.is_some() || self.membridge_agent_key.is_some(),

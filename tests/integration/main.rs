@@ -19,6 +19,7 @@ mod messages;
 mod operations;
 mod probes;
 mod recorded;
+mod retention;
 mod steps;
 mod tidy;
 mod waiting;
