@@ -29,13 +29,15 @@ impl Latencies {
 
     /// The time in milliseconds that `percent` of the requests did not exceed, as text.
     pub fn percentile_ms(&self, percent: f64) -> String {
+        self.percentile(percent).map_or("no sample".into(), |ms| format!("{ms:.2}"))
+    }
+
+    /// The same as a number.
+    pub fn percentile(&self, percent: f64) -> Option<f64> {
         let mut sorted = self.micros.clone();
         sorted.sort_unstable();
         let place = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
-        match sorted.get(place.saturating_sub(1)) {
-            Some(micros) => format!("{:.2}", f64::from(*micros) / 1e3),
-            None => "no sample".into(),
-        }
+        sorted.get(place.saturating_sub(1)).map(|micros| f64::from(*micros) / 1e3)
     }
 }
 
@@ -50,6 +52,13 @@ pub fn cpu(process: &str) -> Duration {
     let (_, rest) = text.rsplit_once(')').expect("/proc/<pid>/stat has a name");
     let fields = rest.split_whitespace().skip(11).take(2);
     TICK * fields.filter_map(|field| field.parse::<u32>().ok()).sum::<u32>()
+}
+
+/// Bytes that a process caused to be written to its disk so far: its number, or `self`.
+pub fn written_bytes(process: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/io")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|number| number.parse().ok()).expect("/proc/<pid>/io has write_bytes")
 }
 
 /// Prints what the disk can do at all: writes of 4 KiB a second, each followed by fdatasync. Disks

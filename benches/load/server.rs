@@ -4,6 +4,7 @@
 
 use crate::figures;
 use crate::wire::{Connection, record_ids};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,11 @@ const LOOK: Duration = Duration::from_millis(1);
 pub struct Server {
     child: Child,
     program: PathBuf,
+    /// Its data directory, its log and its settings are in here.
     dir: PathBuf,
-    log_level: Option<String>,
+    /// A folder of its own goes with it.
+    is_own: bool,
+    env: Vec<(&'static str, String)>,
     pub address: SocketAddr,
     /// From the start of the process to its first answer.
     pub started_in: Duration,
@@ -26,23 +30,49 @@ pub struct Server {
 impl Server {
     pub async fn start(program: &Path, dir: &Path, log_level: Option<String>) -> Server {
         let dir = dir.join(format!("bloom-load-{}", std::process::id()));
+        let env = log_level.into_iter().map(|level| ("LOG_LEVEL", level)).collect();
+        let mut server = Server::start_on(program, dir, env).await;
+        server.is_own = true;
+        server
+    }
+
+    /// Starts it on a folder whose `data/` may be there already, and leaves that when it ends.
+    pub async fn start_on(
+        program: &Path,
+        dir: PathBuf,
+        env: Vec<(&'static str, String)>,
+    ) -> Server {
         std::fs::create_dir_all(&dir).expect("a writable folder");
         std::fs::write(dir.join("runtime.env"), "").expect("a writable folder");
         let began = Instant::now();
-        let child = spawn(program, &dir, log_level.as_deref());
+        let child = spawn(program, &dir, &env);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let started_in = Duration::ZERO;
-        let mut server =
-            Server { child, program: program.into(), dir, log_level, address, started_in };
+        let (program, started_in, is_own) = (program.into(), Duration::ZERO, false);
+        let mut server = Server { child, program, dir, is_own, env, address, started_in };
         server.await_first_answer(began).await;
         server
     }
 
     pub async fn kill9_and_restart(&mut self) {
+        self.kill9();
+        self.start_again().await;
+    }
+
+    pub fn kill9(&mut self) {
         self.child.kill().expect("our child");
         self.child.wait().expect("our child");
+    }
+
+    /// SIGTERM, and the end after it.
+    pub fn terminate(&mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("our child");
+        assert!(self.child.wait().expect("our child").success(), "an orderly stop");
+    }
+
+    /// After its end, on the same data.
+    pub async fn start_again(&mut self) {
         let began = Instant::now();
-        self.child = spawn(&self.program, &self.dir, self.log_level.as_deref());
+        self.child = spawn(&self.program, &self.dir, &self.env);
         self.await_first_answer(began).await;
     }
 
@@ -85,7 +115,7 @@ impl Server {
     }
 
     pub fn written_bytes(&self) -> u64 {
-        self.proc_number("io", "write_bytes")
+        figures::written_bytes(&self.child.id().to_string())
     }
 
     /// A line of /proc/<pid>/status such as `VmRSS`, in KiB.
@@ -110,6 +140,16 @@ impl Server {
         files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
     }
 
+    /// One of the two files.
+    pub fn file_bytes(&self, name: &str) -> u64 {
+        self.dir.join("data").join(name).metadata().expect("the data directory").len()
+    }
+
+    /// What it said so far.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.dir.join(LOG)).expect("its log")
+    }
+
     pub fn log_bytes(&self) -> u64 {
         self.dir.join(LOG).metadata().expect("its log").len()
     }
@@ -117,10 +157,10 @@ impl Server {
 
 const LOG: &str = "runtime.log";
 
-fn spawn(program: &Path, dir: &Path, log_level: Option<&str>) -> Child {
+fn spawn(program: &Path, dir: &Path, env: &[(&'static str, String)]) -> Child {
     let mut command = Command::new(program);
     command.env_clear().env("RATE_LIMIT_PER_MINUTE", "0");
-    command.envs(log_level.map(|level| ("LOG_LEVEL", level)));
+    command.envs(env.iter().map(|(name, value)| (name, value)));
     command.args(["serve", "--host", "127.0.0.1", "--port", "0"]);
     command.arg("--data-dir").arg(dir.join("data")).arg("--env-file").arg(dir.join("runtime.env"));
     let log = File::create(dir.join(LOG)).expect("a writable folder");
@@ -132,6 +172,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
-        std::fs::remove_dir_all(&self.dir).ok();
+        if self.is_own {
+            std::fs::remove_dir_all(&self.dir).ok();
+        }
     }
 }

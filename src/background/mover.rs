@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Tasks, and changes told in the journal, of one round: some tens of milliseconds of work.
-const TASKS_AT_ONCE: usize = 500;
-const CHANGES_AT_ONCE: usize = 2_000;
+pub const TASKS_AT_ONCE: usize = 500;
+pub const CHANGES_AT_ONCE: usize = 2_000;
 /// How long what has finished stays in the hot file, unless there is much of it.
 const REST: Duration = Duration::from_secs(30);
 
