@@ -67,6 +67,12 @@ impl Query {
             let Some(latest) = age_ms.checked_sub(keep_ms + 1) else { continue };
             due.extend(self.archived_by(status, latest, limit - due.len())?);
         }
+        // The writer will ask this again; here a slow disk makes nobody wait, and there the pages are
+        // in memory.
+        let archive = self.both()?.archive;
+        for due in &due {
+            archive.still_due(due)?;
+        }
         Ok(due)
     }
 
