@@ -302,6 +302,10 @@ impl Hot {
         limit: usize,
     ) -> Result<(Vec<AuditEntry>, bool), StoreError> {
         let mut entries = Vec::new();
+        if before <= oldest.1 {
+            // Older than all of them: thousands of records would be passed over for nothing.
+            return Ok((entries, true));
+        }
         let mut below = NEWEST;
         while let Some((key, record)) = self.older_record(oldest, below, before)? {
             below = key.place();
