@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// A task that a waiting claim has got.
@@ -25,9 +25,10 @@ struct Got {
 
 pub struct Crowd {
     waiting: Vec<JoinHandle<()>>,
-    listening: Vec<JoinHandle<()>>,
     got: mpsc::UnboundedReceiver<Got>,
     heard_bytes: Arc<AtomicU64>,
+    /// Ends the listeners when it goes.
+    _leave: oneshot::Sender<()>,
 }
 
 /// What the server did in some time in which nothing happened.
@@ -49,20 +50,20 @@ impl Crowd {
         });
         let waiting = waiting.collect();
         let heard_bytes = Arc::new(AtomicU64::new(0));
-        let mut listening = Vec::new();
-        for _ in 0..listeners {
-            let stream = listen(server.address).await;
-            listening.push(tokio::spawn(read_on(stream, heard_bytes.clone())));
-        }
+        let (leave, left) = oneshot::channel();
+        let (tell, all_listen) = oneshot::channel();
+        let (address, heard) = (server.address, heard_bytes.clone());
+        std::thread::spawn(move || listen_apart(address, listeners, heard, tell, left));
+        all_listen.await.expect("the server answers");
         // Claims give no sign of waiting; this is long enough for the slowest of them.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        Crowd { waiting, listening, got, heard_bytes }
+        Crowd { waiting, got, heard_bytes, _leave: leave }
     }
 
     pub async fn stay_quiet(&self, server: &Server, how_long: Duration) -> Quiet {
         let (began, written, spent) = (Instant::now(), server.written_bytes(), server.cpu());
         tokio::time::sleep(how_long).await;
-        assert!(self.waiting.iter().chain(&self.listening).all(|task| !task.is_finished()));
+        assert!(self.waiting.iter().all(|task| !task.is_finished()), "a claim failed");
         Quiet {
             elapsed: began.elapsed(),
             written_bytes: server.written_bytes() - written,
@@ -108,7 +109,7 @@ impl Crowd {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        self.waiting.iter().chain(&self.listening).for_each(JoinHandle::abort);
+        self.waiting.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -133,6 +134,26 @@ async fn wait_for_tasks(server: SocketAddr, worker: String, tell: mpsc::Unbounde
             }
         }
     }
+}
+
+/// Listeners on a thread of their own: what they read must not delay the one that measures.
+fn listen_apart(
+    server: SocketAddr,
+    listeners: usize,
+    heard: Arc<AtomicU64>,
+    all_listen: oneshot::Sender<()>,
+    left: oneshot::Receiver<()>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("epoll").block_on(async {
+        for _ in 0..listeners {
+            let stream = listen(server).await;
+            tokio::spawn(read_on(stream, heard.clone()));
+        }
+        all_listen.send(()).expect("somebody waits");
+        // Ends when the crowd does; nothing is ever sent.
+        let _ = left.await;
+    });
 }
 
 async fn listen(server: SocketAddr) -> TcpStream {

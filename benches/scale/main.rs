@@ -2,10 +2,11 @@
 //! with the budgets of the design beside the figures.
 //!
 //! `cargo bench --bench scale -- [--short] [--finished N] [--live N] [--seconds N] [--rounds N]
-//! [--workers N] [--listeners N] [--idle-seconds N] [--dir DIR] [--program PATH] [--keep]` builds such
-//! a store in DIR (`build`), then starts the binary on it and drives it over loopback. Counts are
-//! checked after each step; nothing fails on an absolute time. `--keep` leaves the store, and takes one
-//! that is there. Not here: the cycle at rest (`benches/load`).
+//! [--workers N] [--listeners N] [--idle-seconds N] [--dir DIR] [--program PATH] [--keep]
+//! [--only starts,beside,reading,idle,retention]` builds such a store in DIR (`build`), then starts the
+//! binary on it and drives it over loopback. Counts are checked after each step; nothing fails on an
+//! absolute time. `--keep` leaves the store, and takes one that is there; `--only build` builds it. Not
+//! here: the cycle at rest (`benches/load`).
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 mod build;
@@ -45,11 +46,21 @@ fn main() {
     phases::build(&options, &dir);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("epoll").block_on(async {
-        phases::starts(&options, &dir).await;
-        phases::beside(&options, &dir).await;
-        phases::reading(&options, &dir).await;
-        phases::idle(&options, &dir).await;
-        removal::run(&options, &dir).await;
+        if options.wants("starts") {
+            phases::starts(&options, &dir).await;
+        }
+        if options.wants("beside") {
+            phases::beside(&options, &dir).await;
+        }
+        if options.wants("reading") {
+            phases::reading(&options, &dir).await;
+        }
+        if options.wants("idle") {
+            phases::idle(&options, &dir).await;
+        }
+        if options.wants("retention") {
+            removal::run(&options, &dir).await;
+        }
     });
     print_disk("after", &dir, calibration);
     if !options.keep {

@@ -17,6 +17,8 @@ pub struct Options {
     pub dir: PathBuf,
     pub program: PathBuf,
     pub keep: bool,
+    /// Names of the parts to run; all of them unless some are named.
+    only: Vec<String>,
 }
 
 impl Options {
@@ -33,6 +35,7 @@ impl Options {
             dir: std::env::temp_dir(),
             program: PathBuf::from(env!("CARGO_BIN_EXE_bloom-runtime")),
             keep: false,
+            only: Vec::new(),
         };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -50,12 +53,18 @@ impl Options {
                 "--dir" => options.dir = value().into(),
                 "--program" => options.program = value().into(),
                 "--keep" => options.keep = true,
+                "--only" => options.only = value().split(',').map(str::to_owned).collect(),
                 // What `cargo bench` adds by itself.
                 "--bench" => {}
                 other => panic!("unknown argument {other}"),
             }
         }
         options
+    }
+
+    /// Whether this part is to run.
+    pub fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == part)
     }
 
     /// Small numbers, which check that everything goes as it should and measure nothing.

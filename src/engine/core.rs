@@ -1,7 +1,7 @@
 //! The writer's decisions: a batch of commands in, one commit, answers out.
 //!
 //! `step` is all there is: what is due happens first, then the commands in their order, then waiting
-//! claims are served, then one commit, then memory and events, then the answers. It reads no clock
+//! claims are served, then one commit, then memory, then the answers, then events. It reads no clock
 //! and starts no thread, so that the simulation runs it as the server does. Must stay true: P1–P8.
 //! What is decided about tasks, claims and workers stands below (`core/`). Not here: the rules
 //! (`domain`), the thread and its channel (`thread`).
@@ -163,8 +163,16 @@ impl Core {
         }
         self.deadlines.settle();
         self.show(&mut batch);
-        (self.deliver)(batch.close(Ok(())));
+        self.answer(batch, Ok(()));
         Ok(())
+    }
+
+    /// The answers, then the events: a thousand listeners would otherwise be served before the one
+    /// who waits for an answer. Both after the commit (P1, P6).
+    fn answer(&mut self, mut batch: Batch<'_>, answer: Result<(), EngineError>) {
+        let events = std::mem::take(&mut batch.events);
+        (self.deliver)(batch.close(answer));
+        self.events.publish(events);
     }
 
     /// What is due, the commands in their order, then the waiting claims.
@@ -194,7 +202,7 @@ impl Core {
         Ok(())
     }
 
-    /// After the commit: memory for readers, then events (P6).
+    /// After the commit: memory for readers (P6).
     fn show(&mut self, batch: &mut Batch<'_>) {
         self.journal_records += usize::from(batch.changes.journal.is_some());
         let mut index = self.visible.index();
@@ -221,7 +229,6 @@ impl Core {
         let backlog = index.backlog(self.journal_records);
         drop(index);
         self.visible.backlog.send_if_modified(|known| std::mem::replace(known, backlog) != backlog);
-        self.events.publish(std::mem::take(&mut batch.events));
     }
 
     fn do_what_is_due(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {

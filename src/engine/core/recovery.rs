@@ -122,9 +122,11 @@ impl Core {
                 (self.deliver)(batch.close(Err(EngineError::OutcomeUnknown(lost.to_string()))));
                 return Err(lost);
             }
+            // Nobody may hear of what has not happened.
+            batch.events.clear();
             Err(self.refusal())
         };
-        (self.deliver)(batch.close(answer));
+        self.answer(batch, answer);
         Ok(())
     }
 
@@ -166,7 +168,7 @@ impl Core {
         }
         self.deadlines.settle();
         self.show(&mut batch);
-        (self.deliver)(batch.close(Ok(())));
+        self.answer(batch, Ok(()));
     }
 
     fn take_without_disk(&mut self, batch: &mut Batch<'_>, command: Command) {
