@@ -9,6 +9,7 @@
 
 mod cycle;
 mod drive;
+#[allow(dead_code, reason = "shared with the scale program, which uses all of it")]
 mod figures;
 #[allow(dead_code, reason = "shared with the scale program, which uses all of it")]
 mod server;

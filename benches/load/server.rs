@@ -118,6 +118,10 @@ impl Server {
         figures::written_bytes(&self.child.id().to_string())
     }
 
+    pub fn given_bytes(&self) -> u64 {
+        figures::given_bytes(&self.child.id().to_string())
+    }
+
     /// A line of /proc/<pid>/status such as `VmRSS`, in KiB.
     pub fn memory_kib(&self, name: &str) -> u64 {
         self.proc_number("status", name)

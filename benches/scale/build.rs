@@ -5,7 +5,7 @@
 //! the files are as a server makes them; half of the finished tasks are 100 days older than the others.
 //! Not here: HTTP, so the time that this takes says nothing about a server.
 
-use crate::figures::{cpu, written_bytes};
+use crate::figures::{cpu, given_bytes};
 use bloom_runtime::background::mover::{CHANGES_AT_ONCE, TASKS_AT_ONCE};
 use bloom_runtime::clock::{Clock, ManualClock};
 use bloom_runtime::domain::{
@@ -45,7 +45,7 @@ pub struct Moving {
     pub tasks: u64,
     pub elapsed: Duration,
     pub cpu: Duration,
-    pub written_bytes: u64,
+    pub given_bytes: u64,
 }
 
 pub struct Built {
@@ -181,7 +181,7 @@ impl Builder {
 
     /// The mover's rounds, in its own sizes, until nothing is left.
     fn move_finished(&mut self) -> Moving {
-        let (began, spent, written) = (Instant::now(), cpu("self"), written_bytes("self"));
+        let (began, spent, written) = (Instant::now(), cpu("self"), given_bytes("self"));
         let mut tasks = 0;
         loop {
             let copied = self.core.query().copy_finished(TASKS_AT_ONCE, CHANGES_AT_ONCE);
@@ -196,7 +196,7 @@ impl Builder {
             tasks,
             elapsed: began.elapsed(),
             cpu: cpu("self") - spent,
-            written_bytes: written_bytes("self") - written,
+            given_bytes: given_bytes("self") - written,
         }
     }
 

@@ -53,12 +53,12 @@ pub fn build(options: &Options, dir: &Path) {
 }
 
 fn cost(moving: &Moving) -> String {
-    let Moving { tasks, elapsed, cpu, written_bytes } = *moving;
+    let Moving { tasks, elapsed, cpu, given_bytes } = *moving;
     format!(
         "{} CPU, {} wall, {:.1} KiB written a task",
         micros_each(cpu, tasks),
         micros_each(elapsed, tasks),
-        written_bytes as f64 / 1024.0 / tasks.max(1) as f64
+        given_bytes as f64 / 1024.0 / tasks.max(1) as f64
     )
 }
 
