@@ -4,6 +4,7 @@
 //! is written than with random ids), and 74 random bits keep an id unguessable. Must stay true: an
 //! id parses only in the one spelling in which it is printed. Not here: where the numbers come from.
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -54,6 +55,22 @@ fn parse(text: &str) -> Option<u128> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnId;
 
+/// Reads an id where it stands: a page of a thousand rows has thousands of them, and a string for each
+/// would be a part of its time.
+struct Printed;
+
+impl Visitor<'_> for Printed {
+    type Value = u128;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u128, E> {
+        parse(text).ok_or_else(|| E::custom("not an id"))
+    }
+}
+
 macro_rules! id {
     ($name:ident, $what:literal) => {
         #[doc = $what]
@@ -99,8 +116,7 @@ macro_rules! id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-                text.parse().map_err(|NotAnId| serde::de::Error::custom("not an id"))
+                deserializer.deserialize_str(Printed).map(Self)
             }
         }
     };

@@ -39,27 +39,32 @@ pub(super) struct Both {
 }
 
 impl Both {
-    fn task(&self, seq: u64) -> Result<Option<Task>, EngineError> {
-        match self.hot.task(seq)? {
-            Some(task) => Ok(Some(task)),
-            None => Ok(self.archive.task(seq)?),
+    fn task(&self, seq: u64) -> Result<Option<Found>, EngineError> {
+        if let Some(task) = self.hot.task(seq)? {
+            return Ok(Some(Found { task, is_hot: true }));
         }
+        Ok(self.archive.task(seq)?.map(|task| Found { task, is_hot: false }))
     }
 
-    fn spec(&self, task: &Task) -> Result<TaskSpec, EngineError> {
-        let found = match self.hot.spec(task.seq())? {
-            Some(spec) => Some(spec),
-            None => self.archive.spec(task.seq())?,
-        };
-        found.ok_or_else(|| EngineError::Store(format!("task {} has no spec", task.id)))
+    fn spec(&self, found: &Found) -> Result<TaskSpec, EngineError> {
+        let seq = found.task.seq();
+        let spec = if found.is_hot { self.hot.spec(seq)? } else { self.archive.spec(seq)? };
+        spec.ok_or_else(|| EngineError::Store(format!("task {} has no spec", found.task.id)))
     }
 
-    fn outcome(&self, seq: u64, fence: u32) -> Result<Option<Outcome>, EngineError> {
-        match self.hot.outcome(seq, fence)? {
-            Some(outcome) => Ok(Some(outcome)),
-            None => Ok(self.archive.outcome(seq, fence)?),
-        }
+    fn outcome(&self, found: &Found, fence: u32) -> Result<Option<Outcome>, EngineError> {
+        let seq = found.task.seq();
+        Ok(match found.is_hot {
+            true => self.hot.outcome(seq, fence)?,
+            false => self.archive.outcome(seq, fence)?,
+        })
     }
+}
+
+/// A task and where it lies. All of it lies there: it comes and goes as a whole.
+struct Found {
+    task: Task,
+    is_hot: bool,
 }
 
 /// Candidates of both files, newest first, each sequence once, one row more than `limit` to know
@@ -86,14 +91,14 @@ impl Query {
 
     pub fn task(&self, id: TaskId) -> Result<TaskView, EngineError> {
         let both = self.both()?;
-        let mut task = self.task_record(&both, id)?;
-        self.visible.index().overlay(&mut task);
-        let spec = both.spec(&task)?;
-        Ok(TaskView { task, spec })
+        let mut found = self.task_record(&both, id)?;
+        self.visible.index().overlay(&mut found.task);
+        let spec = both.spec(&found)?;
+        Ok(TaskView { task: found.task, spec })
     }
 
-    fn task_record(&self, both: &Both, id: TaskId) -> Result<Task, EngineError> {
-        let found = both.task(id.seq())?.filter(|task| task.id == id);
+    fn task_record(&self, both: &Both, id: TaskId) -> Result<Found, EngineError> {
+        let found = both.task(id.seq())?.filter(|found| found.task.id == id);
         found.ok_or(EngineError::Refused(Refusal::TaskNotFound))
     }
 
@@ -119,14 +124,14 @@ impl Query {
             if page.is_full() {
                 return Ok(page.page(true));
             }
-            let fits = |task: &Task| status.is_none_or(|status| task.status == status);
-            let Some(mut task) = both.task(seq)?.filter(fits) else {
+            let fits = |found: &Found| status.is_none_or(|status| found.task.status == status);
+            let Some(mut found) = both.task(seq)?.filter(fits) else {
                 page.skip(seq);
                 continue;
             };
-            self.visible.index().overlay(&mut task);
-            let spec = both.spec(&task)?;
-            page.add(seq, TaskView { task, spec });
+            self.visible.index().overlay(&mut found.task);
+            let spec = both.spec(&found)?;
+            page.add(seq, TaskView { task: found.task, spec });
         }
         Ok(page.page(more))
     }
@@ -154,7 +159,7 @@ impl Query {
             if page.is_full() {
                 return Ok(page.page(true));
             }
-            let lease = both.task(task)?.and_then(|mut task| {
+            let lease = both.task(task)?.and_then(|Found { mut task, .. }| {
                 self.visible.index().overlay(&mut task);
                 lease_of(&task, seq).filter(|lease| statuses.contains(&lease.status))
             });
@@ -187,9 +192,9 @@ impl Query {
     }
 
     fn outcome_at(&self, both: &Both, task: u64, seq: u64) -> Result<Option<Outcome>, EngineError> {
-        let Some(task) = both.task(task)? else { return Ok(None) };
-        match task.ended.iter().find(|ended| ended.outcome == Some(seq)) {
-            Some(ended) => both.outcome(task.seq(), ended.lease.fence),
+        let Some(found) = both.task(task)? else { return Ok(None) };
+        match found.task.ended.iter().find(|ended| ended.outcome == Some(seq)) {
+            Some(ended) => both.outcome(&found, ended.lease.fence),
             None => Ok(None),
         }
     }
@@ -203,15 +208,15 @@ impl Query {
     ) -> Result<Page<Outcome>, EngineError> {
         let both = self.both()?;
         let mut page = Filling::new(limit);
-        let Some(task) = both.task(id.seq())?.filter(|task| task.id == id) else {
+        let Some(found) = both.task(id.seq())?.filter(|found| found.task.id == id) else {
             return Ok(page.page(false));
         };
-        for ended in task.ended.iter().rev() {
+        for ended in found.task.ended.iter().rev() {
             let Some(seq) = ended.outcome.filter(|seq| *seq < before) else { continue };
             if page.is_full() {
                 return Ok(page.page(true));
             }
-            if let Some(outcome) = both.outcome(task.seq(), ended.lease.fence)? {
+            if let Some(outcome) = both.outcome(&found, ended.lease.fence)? {
                 page.add(seq, outcome);
             }
         }
@@ -221,10 +226,10 @@ impl Query {
     /// What the task's latest completion left.
     pub fn latest_outcome(&self, id: TaskId) -> Result<Outcome, EngineError> {
         let both = self.both()?;
-        let task = self.task_record(&both, id)?;
-        let latest = task.ended.iter().rev().find(|ended| ended.outcome.is_some());
+        let found = self.task_record(&both, id)?;
+        let latest = found.task.ended.iter().rev().find(|ended| ended.outcome.is_some());
         let outcome = match latest {
-            Some(ended) => both.outcome(task.seq(), ended.lease.fence)?,
+            Some(ended) => both.outcome(&found, ended.lease.fence)?,
             None => None,
         };
         outcome.ok_or(EngineError::Refused(Refusal::ResultNotFound))
