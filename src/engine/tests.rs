@@ -117,7 +117,9 @@ impl World {
         });
         let core = Core::open(store.clone(), random, clock.now()).expect("opens");
         let query = core.query();
-        World { clock, hot, archive, store, core, query }
+        let world = World { clock, hot, archive, store, core, query };
+        world.assert_healthy();
+        world
     }
 
     /// Kills the process, as memory goes, and starts it again on the same disks.
@@ -215,10 +217,18 @@ impl World {
     pub fn move_finished(&mut self) {
         let copied = self.copy_finished();
         self.ask(|reply| Command::Archived { copied, reply }).expect("always possible");
+        self.assert_healthy();
     }
 
     pub fn status(&self, task: TaskId) -> TaskStatus {
         self.query.task(task).expect("known").task.status
+    }
+
+    /// Everything holds that must hold of both files.
+    #[track_caller]
+    pub fn assert_healthy(&self) {
+        let findings = self.store.examine(&mut |_, _| {}).expect("the disk works");
+        assert!(findings.is_healthy(), "{findings}");
     }
 
     /// How many tasks stand in the hot file.

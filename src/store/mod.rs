@@ -8,6 +8,7 @@
 
 mod archive;
 mod compact;
+mod doctor;
 mod error;
 mod hot;
 mod keep;
@@ -20,6 +21,7 @@ mod slot;
 
 pub use archive::{Archive, Copied};
 pub use compact::{Compacted, compact, compact_database};
+pub use doctor::{Contents, Findings, InFile, Problem, ProblemKind};
 pub use error::StoreError;
 pub use hot::{Hot, HotChanges, JournalKey};
 pub use migrate::{migrate, migrate_in_steps};

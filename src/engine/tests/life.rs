@@ -115,6 +115,7 @@ impl Answers {
 }
 
 fn check(world: &World, outside: &Outside) {
+    world.assert_healthy();
     let stats = world.query.stats();
     assert_eq!(stats.tasks_by_status.iter().sum::<u64>() as usize, outside.tasks.len());
     for status in TaskStatus::ALL {
