@@ -6,7 +6,7 @@
 //! of free pages while running, which redb does by itself.
 
 use super::StoreError;
-use super::open::{ARCHIVE_CACHE_BYTES, HOT_CACHE_BYTES, Store, check, open_file, size};
+use super::open::{Store, check, files_of};
 use super::slot::Access;
 use redb::Database;
 use std::path::{Path, PathBuf};
@@ -25,33 +25,35 @@ pub fn compact(
     dir: &Path,
     mut begins: impl FnMut(&Path, u64),
 ) -> Result<Vec<Compacted>, StoreError> {
-    let files =
-        [(dir.join("hot.redb"), HOT_CACHE_BYTES), (dir.join("archive.redb"), ARCHIVE_CACHE_BYTES)];
-    if let Some((missing, _)) = files.iter().find(|(path, _)| size(path) == 0) {
-        let why = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(StoreError::Unusable(missing.clone(), why));
+    let (hot, archive) = files_of(dir);
+    let files = [hot, archive];
+    let mut before = Vec::new();
+    for file in &files {
+        before.push(file.size()?);
+        if before.last() == Some(&0) {
+            let why = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(StoreError::Unusable(file.path().to_path_buf(), why));
+        }
     }
-    let before: Vec<u64> = files.iter().map(|(path, _)| size(path)).collect();
     // Refuses what a start would refuse, and holds nothing afterwards.
     drop(Store::open(dir)?);
     // Both are held to the end, so that no server starts on one of them in between.
     let mut open = Vec::new();
-    for (path, cache_bytes) in &files {
-        check(path)?;
-        open.push(open_file(path, *cache_bytes, Access::Write)?);
+    for file in &files {
+        check(file)?;
+        open.push(file.open(Access::Write)?);
     }
-    for ((path, _), db) in files.iter().zip(&mut open) {
-        begins(path, size(path));
+    for (file, db) in files.iter().zip(&mut open) {
+        begins(file.path(), file.size()?);
         compact_database(db)?;
     }
     // Closing trims them once more.
     drop(open);
-    let compacted = files.into_iter().zip(before).map(|((path, _), before_bytes)| Compacted {
-        after_bytes: size(&path),
-        path,
-        before_bytes,
+    let compacted = files.iter().zip(before).map(|(file, before_bytes)| {
+        let after_bytes = file.size()?;
+        Ok(Compacted { path: file.path().to_path_buf(), before_bytes, after_bytes })
     });
-    Ok(compacted.collect())
+    compacted.collect()
 }
 
 /// Compacts an open database, of which nobody holds a snapshot.

@@ -4,26 +4,22 @@
 //! as it is; nothing is created beside data that is there. The backends are handed in at
 //! `open_backends`, which is how power loss and full disks are tried. Not here: what is in the files.
 
-use super::overlay::Overlay;
+use super::place::Place;
 use super::schema::{
     AUDIT, FORMAT, HOT, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_AGE,
     TASKS_BY_STATUS, WORKERS,
 };
 use super::slot::{Access, Slot};
 use super::{StoreError, keep, migrate};
-use crate::logging::quietly;
-use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase, StorageBackend};
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use redb::{Database, ReadableDatabase, StorageBackend};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Memory for pages of the hot file; redb's own default is 1 GiB.
-pub(super) const HOT_CACHE_BYTES: usize = 6 << 20;
-pub(super) const ARCHIVE_CACHE_BYTES: usize = 2 << 20;
-/// A hot file above this size is compacted at the start, if little of it is in use.
-const COMPACT_ABOVE_BYTES: u64 = 32 << 20;
-
+const HOT_CACHE_BYTES: usize = 6 << 20;
+const ARCHIVE_CACHE_BYTES: usize = 2 << 20;
 /// Tasks that a migration does between two lines.
 const SAID_EVERY_TASKS: u64 = 200_000;
 
@@ -44,80 +40,44 @@ pub struct Opened {
     pub kept: Vec<PathBuf>,
 }
 
+/// What may differ between a server and a proof.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A hot file above this size is compacted at the start, if little of it is in use.
+    pub compact_above_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { compact_above_bytes: 32 << 20 }
+    }
+}
+
 impl Store {
     /// Opens the data directory, creating it (0700) and its files (0600) when they are new.
     pub fn open(dir: &Path) -> Result<(Store, Opened), StoreError> {
-        let unusable = |error| StoreError::Unusable(dir.to_path_buf(), error);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
-        let (hot, archive) = (dir.join("hot.redb"), dir.join("archive.redb"));
-        let before = (size(&hot), size(&archive));
-        if before.0 > 0 && before.1 == 0 {
-            return Err(StoreError::Missing { path: archive, beside: hot });
-        }
-        let archive_is_clean = check(&archive)?;
-        let hot_is_clean = check(&hot)?;
-        let open_hot = || open_file(&hot, HOT_CACHE_BYTES, Access::Write);
-        let open_archive = || open_file(&archive, ARCHIVE_CACHE_BYTES, Access::Write);
-        let (hot_db, archive_db) = if before.0 > 0 {
-            // What must be repaired first, and may turn out to be damaged, is tried before the other
-            // is touched.
-            if hot_is_clean && !archive_is_clean {
-                let archive_db = open_archive()?;
-                (open_hot()?, archive_db)
-            } else {
-                (open_hot()?, open_archive()?)
-            }
-        } else {
-            // A hot file is never made without an archive, whenever the first start is cut off.
-            let archive_db = open_archive()?;
-            if !is_empty(&archive_db)? {
-                return Err(StoreError::Missing { path: hot, beside: archive });
-            }
-            (open_hot()?, archive_db)
-        };
-        refuse_newer(&archive, stored_format(&archive_db)?)?;
-        refuse_newer(&hot, stored_format(&hot_db)?)?;
-        let old_hot = stored_format(&hot_db)? == Some(1);
-        let old_archive =
-            stored_format(&archive_db)? == Some(1) && !migrate::has_begun(&archive_db)?;
-        let (mut hot_db, archive_db, kept) = if old_hot || old_archive {
-            // Closed, so that the copies are whole files that need no repair.
-            drop((hot_db, archive_db));
-            let old = [(old_hot, hot.as_path()), (old_archive, archive.as_path())];
-            let old: Vec<&Path> =
-                old.iter().filter(|(old, _)| *old).map(|(_, path)| *path).collect();
-            let kept = keep::keep_copies(&old, 1)?;
-            (open_hot()?, open_archive()?, kept)
-        } else {
-            (hot_db, archive_db, Vec::new())
-        };
-        let grown = size(&hot);
-        if grown > COMPACT_ABOVE_BYTES && is_mostly_free(&hot_db, grown)? {
-            hot_db.compact().map_err(|error| StoreError::Io(error.to_string()))?;
-        }
-        let opened = Opened {
-            hot_bytes: size(&hot),
-            archive_bytes: size(&archive),
-            given_back_bytes: grown.saturating_sub(size(&hot)),
-            kept,
-        };
-        prepare(&hot_db, &archive_db)?;
-        let store = Store {
-            hot: slot_of_file(hot_db, hot, HOT_CACHE_BYTES),
-            archive: slot_of_file(archive_db, archive, ARCHIVE_CACHE_BYTES),
-        };
-        Ok((store, opened))
+        make_directory(dir).map_err(|error| StoreError::Unusable(dir.to_path_buf(), error))?;
+        let (hot, archive) = files_of(dir);
+        open_places(hot, archive, Limits::default())
     }
 
-    /// Opens, or creates, a store in any two backends, whose clones are the same storage.
+    /// Opens, or creates, a store in any two backends, as it is opened in a directory.
     pub fn open_backends(
-        hot: impl StorageBackend + Clone,
-        archive: impl StorageBackend + Clone,
+        hot: impl StorageBackend,
+        archive: impl StorageBackend,
     ) -> Result<Store, StoreError> {
-        let archive = slot_of_backend(archive, ARCHIVE_CACHE_BYTES)?;
-        let hot = slot_of_backend(hot, HOT_CACHE_BYTES)?;
-        prepare(&*hot.read()?, &*archive.read()?)?;
-        Ok(Store { hot, archive })
+        Ok(Store::open_backends_within(hot, archive, Limits::default())?.0)
+    }
+
+    /// The same within other limits.
+    pub fn open_backends_within(
+        hot: impl StorageBackend,
+        archive: impl StorageBackend,
+        limits: Limits,
+    ) -> Result<(Store, Opened), StoreError> {
+        let hot = Place::backend("hot.redb", hot, HOT_CACHE_BYTES);
+        let archive = Place::backend("archive.redb", archive, ARCHIVE_CACHE_BYTES);
+        open_places(hot, archive, limits)
     }
 
     /// Opens anew what an I/O error has made useless, for reading if it cannot be written. Says whether
@@ -133,37 +93,100 @@ impl Store {
     }
 }
 
-fn slot_of_file(database: Database, path: PathBuf, cache_bytes: usize) -> Slot {
-    let open = move |access| {
-        // A file that is gone is not made anew: an empty one would look like a healthy store.
-        if size(&path) == 0 {
-            let gone = std::io::ErrorKind::NotFound.into();
-            return Err(StoreError::Unusable(path.clone(), gone));
-        }
-        open_file(&path, cache_bytes, access)
-    };
-    Slot::new(database, Box::new(open))
+/// Where the two files of a data directory lie.
+pub(super) fn files_of(dir: &Path) -> (Place, Place) {
+    (
+        Place::file(dir.join("hot.redb"), HOT_CACHE_BYTES),
+        Place::file(dir.join("archive.redb"), ARCHIVE_CACHE_BYTES),
+    )
 }
 
-fn slot_of_backend(
-    backend: impl StorageBackend + Clone,
-    cache_bytes: usize,
-) -> Result<Slot, StoreError> {
-    let name = Path::new("backend");
-    let open = move |access| {
-        let result = match access {
-            Access::Write => builder(cache_bytes).create_with_backend(backend.clone()),
-            Access::Read => {
-                let overlay = Overlay::over(backend.clone()).map_err(redb::StorageError::from);
-                overlay
-                    .map_err(redb::DatabaseError::from)
-                    .and_then(|overlay| builder(cache_bytes).create_with_backend(overlay))
-            }
-        };
-        result.map_err(|error| StoreError::opening(name, error))
+/// Creates the directory, in such a way that its name survives power loss.
+fn make_directory(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for new in missing {
+        let parent = new.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn open_places(hot: Place, archive: Place, limits: Limits) -> Result<(Store, Opened), StoreError> {
+    let missing = |gone: &Place, beside: &Place| {
+        let (path, beside) = (gone.path().to_path_buf(), beside.path().to_path_buf());
+        Err(StoreError::Missing { path, beside })
     };
-    let open = move |access| guarded(name, || open(access));
-    Ok(Slot::new(open(Access::Write)?, Box::new(open)))
+    let (hot_is_there, archive_is_there) = (hot.size()? > 0, archive.size()? > 0);
+    if hot_is_there && !archive_is_there {
+        return missing(&archive, &hot);
+    }
+    let archive_is_clean = !archive_is_there || check(&archive)?;
+    let hot_is_clean = !hot_is_there || check(&hot)?;
+    let (hot_db, archive_db) = if hot_is_there {
+        // What must be repaired first, and may turn out to be damaged, is tried before the other is
+        // touched.
+        if hot_is_clean && !archive_is_clean {
+            let archive_db = archive.open(Access::Write)?;
+            (hot.open(Access::Write)?, archive_db)
+        } else {
+            (hot.open(Access::Write)?, archive.open(Access::Write)?)
+        }
+    } else {
+        // A hot file is never made without an archive, whenever the first start is cut off.
+        let archive_db = archive.open(Access::Write)?;
+        if !is_empty(&archive_db)? {
+            return missing(&hot, &archive);
+        }
+        (hot.open(Access::Write)?, archive_db)
+    };
+    refuse_newer(archive.path(), stored_format(&archive_db)?)?;
+    refuse_newer(hot.path(), stored_format(&hot_db)?)?;
+    let (mut hot_db, archive_db, kept) = keep_old((&hot, hot_db), (&archive, archive_db))?;
+    let grown = hot.size()?;
+    if grown > limits.compact_above_bytes && is_mostly_free(&hot_db, grown)? {
+        hot_db.compact().map_err(|error| StoreError::Io(error.to_string()))?;
+    }
+    prepare(&hot_db, &archive_db)?;
+    let hot_bytes = hot.size()?;
+    let opened = Opened {
+        hot_bytes,
+        archive_bytes: archive.size()?,
+        given_back_bytes: grown.saturating_sub(hot_bytes),
+        kept,
+    };
+    Ok((Store { hot: slot(hot_db, hot), archive: slot(archive_db, archive) }, opened))
+}
+
+/// Keeps copies of files of an older format, before anything of them is changed.
+fn keep_old(
+    (hot, hot_db): (&Place, Database),
+    (archive, archive_db): (&Place, Database),
+) -> Result<(Database, Database, Vec<PathBuf>), StoreError> {
+    let hot_is_old = stored_format(&hot_db)? == Some(1);
+    let archive_is_old =
+        stored_format(&archive_db)? == Some(1) && !migrate::has_begun(&archive_db)?;
+    let old = [(hot_is_old, hot), (archive_is_old, archive)].into_iter().filter(|(old, _)| *old);
+    let old: Vec<&Path> = old.filter_map(|(_, place)| place.file_path()).collect();
+    if old.is_empty() {
+        return Ok((hot_db, archive_db, Vec::new()));
+    }
+    // Closed, so that the copies are whole files that need no repair.
+    drop((hot_db, archive_db));
+    let kept = keep::keep_copies(&old, 1)?;
+    Ok((hot.open(Access::Write)?, archive.open(Access::Write)?, kept))
+}
+
+fn slot(database: Database, place: Place) -> Slot {
+    let open = move |access| {
+        // A file that is gone is not made anew: an empty one would look like a healthy store.
+        if place.size()? == 0 {
+            let gone = io::ErrorKind::NotFound.into();
+            return Err(StoreError::Unusable(place.path().to_path_buf(), gone));
+        }
+        place.open(access)
+    };
+    Slot::new(database, Box::new(open))
 }
 
 /// Creates the tables of a new file, so that every reader finds them, and migrates an old one.
@@ -200,81 +223,13 @@ fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
     })
 }
 
-fn builder(cache_bytes: usize) -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(cache_bytes);
-    builder
-}
-
-pub(super) fn size(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |found| found.len())
-}
-
-pub(super) fn open_file(
-    path: &Path,
-    cache_bytes: usize,
-    access: Access,
-) -> Result<Database, StoreError> {
-    let unusable = |error| StoreError::Unusable(path.to_path_buf(), error);
-    let opening = |error| StoreError::opening(path, error);
-    let name = path.to_path_buf();
-    let mut builder = builder(cache_bytes);
-    builder.set_repair_callback(move |session| {
-        log::info!("repairing file={} progress={:.0}%", name.display(), session.progress() * 100.0);
-    });
-    guarded(path, || match access {
-        Access::Write => {
-            let file = FileBackend::new(private_file(path).map_err(unusable)?).map_err(opening)?;
-            builder.create_with_backend(file).map_err(opening)
-        }
-        Access::Read => {
-            let file = FileBackend::new(File::open(path).map_err(unusable)?).map_err(opening)?;
-            let overlay = Overlay::over(file).map_err(unusable)?;
-            builder.create_with_backend(overlay).map_err(opening)
-        }
-    })
-}
-
-fn private_file(path: &Path) -> std::io::Result<File> {
-    let existed = path.exists();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    if !existed && let Some(dir) = path.parent() {
-        // The name itself must survive power loss before anything is answered from the file.
-        File::open(dir)?.sync_all()?;
-    }
-    Ok(file)
-}
-
-/// redb asserts what a healthy file guarantees; on a damaged one such a panic is a finding.
-pub(super) fn guarded<T>(
-    path: &Path,
-    open: impl FnOnce() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    quietly(open).unwrap_or_else(|| {
-        Err(StoreError::Damaged(path.to_path_buf(), "its structure contradicts itself".into()))
-    })
-}
-
 /// Refuses a file of a newer version before anything is written to it, and tells whether it was
-/// closed cleanly: otherwise it cannot be read this way, and is looked at again once it is repaired.
-pub(super) fn check(path: &Path) -> Result<bool, StoreError> {
-    if size(path) == 0 {
-        return Ok(true);
-    }
-    let found = guarded(path, || match ReadOnlyDatabase::open(path) {
-        Ok(db) => stored_format(&db),
-        Err(redb::DatabaseError::RepairAborted) => Ok(None),
-        Err(error) => Err(StoreError::opening(path, error)),
-    });
-    match found {
-        Ok(found) => refuse_newer(path, found).map(|()| found.is_some()),
-        Err(StoreError::Io(why)) => Err(StoreError::Damaged(path.to_path_buf(), why)),
+/// closed cleanly: otherwise it is looked at again once it is repaired.
+pub(super) fn check(place: &Place) -> Result<bool, StoreError> {
+    match place.look(stored_format) {
+        Ok(Some(found)) => refuse_newer(place.path(), found).map(|()| found.is_some()),
+        Ok(None) => Ok(false),
+        Err(StoreError::Io(why)) => Err(StoreError::Damaged(place.path().to_path_buf(), why)),
         Err(other) => Err(other),
     }
 }

@@ -4,9 +4,10 @@
 //! that was answered, but redb cannot open an unclean file without writing to it. Must stay true: nothing
 //! reaches the file below; what memory holds is bounded (P9). Not here: when this is used (`slot`).
 
-use redb::StorageBackend;
+use redb::{BackendError, StorageBackend};
 use std::collections::HashMap;
 use std::io;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 
 /// Bytes that are kept at a time.
@@ -124,6 +125,16 @@ impl<B: StorageBackend> StorageBackend for Overlay<B> {
 
     fn close(&self) -> io::Result<()> {
         self.below.close()
+    }
+
+    // Whoever only reads shares the file below with others who do, and keeps out who would write.
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.below.try_lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.below.unlock_range(start, end)
     }
 }
 
