@@ -19,6 +19,7 @@ pub enum Command {
     Check(ServeFlags),
     Worker(WorkerFlags),
     Compact(CompactFlags),
+    Doctor(DoctorFlags),
 }
 
 /// The command line has been answered already: print `text` and end with `code`.
@@ -58,6 +59,7 @@ enum Subcommand {
     Check(CheckFlags),
     Worker(WorkerFlags),
     Compact(CompactFlags),
+    Doctor(DoctorFlags),
 }
 
 /// Start the server, and with --worker a worker in the same process.
@@ -187,6 +189,31 @@ pub struct CompactFlags {
     pub env_file: Option<PathBuf>,
 }
 
+/// Examine the data directory while no server runs, and say in words what is wrong.
+#[derive(FromArgs, Debug, Default, PartialEq)]
+#[argh(
+    subcommand,
+    name = "doctor",
+    help_triggers("-h", "--help", "help"),
+    note = "It reads all of both files and holds every record against the others: tasks, leases, \
+            results, counts, lists, the audit trail. It writes nothing: what a start would repair \
+            after a crash is repaired in memory.",
+    example = "{command_name} --data-dir /srv/bloom",
+    error_code(0, "everything holds that must hold"),
+    error_code(74, "something does not, or a server has the directory open")
+)]
+pub struct DoctorFlags {
+    /// where everything is kept (DATA_DIR; default /var/lib/bloom-runtime)
+    #[argh(option, arg_name = "dir")]
+    pub data_dir: Option<PathBuf>,
+    /// settings file (default /etc/bloom-runtime.env, which may be absent)
+    #[argh(option, arg_name = "file")]
+    pub env_file: Option<PathBuf>,
+    /// also hold every page against its checksum
+    #[argh(switch)]
+    pub deep: bool,
+}
+
 fn concurrency(value: &str) -> Result<u32, String> {
     match value.parse() {
         Ok(n @ 1..=32) => Ok(n),
@@ -224,6 +251,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, EarlyE
         Subcommand::Check(CheckFlags(flags)) => Command::Check(flags),
         Subcommand::Worker(flags) => Command::Worker(flags),
         Subcommand::Compact(flags) => Command::Compact(flags),
+        Subcommand::Doctor(flags) => Command::Doctor(flags),
     };
     if let Command::Serve(flags) | Command::Check(flags) = &command
         && let Some(orphan) = flags.orphan()

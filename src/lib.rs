@@ -9,6 +9,7 @@ pub mod exit; // what the exit code tells a supervisor
 pub mod logging; // one line an event; a full log disk stops nothing
 pub mod run; // a server from its configuration to its stop
 pub mod compaction; // gives the space of removed records back, offline
+pub mod doctor; // examines both files, offline, and says what is wrong
 pub mod server; // the sockets: accepting, limits, a stop that loses nobody
 pub mod http; // the edge: who calls, how often, what a body is, which route it means
 pub mod wire; // JSON in and out, as the contract shows it

@@ -4,7 +4,7 @@
 //! Not here: anything that a test would want to call.
 
 use bloom_runtime::cli::{self, Command};
-use bloom_runtime::{compaction, run};
+use bloom_runtime::{compaction, doctor, run};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Ok(Command::Check(flags)) => run::check(&flags),
         Ok(Command::Worker(flags)) => run::work(&flags),
         Ok(Command::Compact(flags)) => compaction::compact(&flags),
+        Ok(Command::Doctor(flags)) => doctor::doctor(&flags),
         Err(early) => {
             // A reader that is gone has read enough.
             let _ = match early.code {

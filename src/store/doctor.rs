@@ -79,7 +79,7 @@ fn formats_are_known(
         if found.as_deref() != Some(FORMAT.to_string().as_str()) {
             let found = found.unwrap_or_else(|| "none".into());
             let text = format!("its format is {found}, this version examines {FORMAT}");
-            findings.problem(ProblemKind::Unreadable, file, text);
+            findings.problem(ProblemKind::Format, file, text);
             known = false;
         }
     }

@@ -234,7 +234,7 @@ pub(super) fn check(place: &Place) -> Result<bool, StoreError> {
     }
 }
 
-fn refuse_newer(path: &Path, found: Option<u64>) -> Result<(), StoreError> {
+pub(super) fn refuse_newer(path: &Path, found: Option<u64>) -> Result<(), StoreError> {
     match found {
         Some(found) if found > FORMAT => {
             Err(StoreError::Newer { path: path.to_path_buf(), found, known: FORMAT })

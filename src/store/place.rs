@@ -97,9 +97,10 @@ impl Place {
     pub fn open(&self, access: Access) -> Result<Database, StoreError> {
         let name = self.path.clone();
         let mut builder = self.builder();
+        let how = if access == Access::Write { "repairing" } else { "repairing in memory" };
         builder.set_repair_callback(move |session| {
             let progress = session.progress() * 100.0;
-            log::info!("repairing file={} progress={progress:.0}%", name.display());
+            log::info!("{how} file={} progress={progress:.0}%", name.display());
         });
         self.guarded(|| {
             let storage = self.storage(access)?;

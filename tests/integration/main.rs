@@ -9,6 +9,7 @@ mod concurrency;
 mod contract;
 mod crash;
 mod disk;
+mod doctor;
 mod events;
 mod fencing;
 mod harness;

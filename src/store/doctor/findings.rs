@@ -30,6 +30,8 @@ impl fmt::Display for InFile {
 /// What kind of promise is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProblemKind {
+    /// A layout that this version does not examine.
+    Format,
     /// Bytes that cannot be read as what they should be.
     Unreadable,
     /// A record stands under a key that is not its own, or in the wrong table.
@@ -57,6 +59,9 @@ impl ProblemKind {
     pub fn advice(self) -> &'static str {
         const BACKUP: &str = "restore both files from one backup";
         match self {
+            ProblemKind::Format => {
+                "start the server of this version once, which brings the file to its own format, and examine it again"
+            }
             ProblemKind::Unreadable => {
                 "bytes on the disk have changed, so what is concerned answers 500 or stops the server; check the disk, then restore both files from one backup"
             }
@@ -141,7 +146,12 @@ impl Findings {
         self.problems_total == 0
     }
 
-    pub(super) fn problem(&mut self, kind: ProblemKind, file: InFile, text: impl fmt::Display) {
+    pub(in crate::store) fn problem(
+        &mut self,
+        kind: ProblemKind,
+        file: InFile,
+        text: impl fmt::Display,
+    ) {
         self.problems_total += 1;
         if self.problems.len() < PROBLEMS_KEPT {
             self.problems.push(Problem { kind, file, text: text.to_string() });

@@ -9,7 +9,7 @@ use crate::power_loss::state::State;
 use bloom_runtime::clock::{Clock, ManualClock};
 use bloom_runtime::domain::{
     self, CompletionStatus, DesiredFormat, EventKind, LeaseClaim, LeaseId, Metrics, NewTask,
-    Outcome, Policy, Registration, TaskId, TaskSpec, WorkerId,
+    Outcome, Policy, Registration, TaskId, TaskSpec, TaskStatus, WorkerId,
 };
 use bloom_runtime::engine::{
     Command, ConfigChange, Core, NewLease, Retention, Settings, WorkerChoice,
@@ -179,6 +179,13 @@ impl Driver {
         drop((core, store));
         history.tape = tape.played();
         history
+    }
+
+    /// Tasks that are over, by what the readers are told.
+    pub fn finished(&mut self) -> u64 {
+        let counts = self.core().query().stats().tasks_by_status;
+        let finished = TaskStatus::ALL.into_iter().filter(|status| status.is_finished());
+        finished.map(|status| counts[status as usize]).sum()
     }
 
     /// What is written on both disks.
