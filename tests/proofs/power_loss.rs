@@ -109,6 +109,9 @@ fn life(seed: u64, empty: &State) -> History {
     }
     driver.start(Phase::StartCompacting, COMPACTION).expect(OPENS);
     work_and_move(&mut driver, 6);
+    driver.move_finished(|_| ());
+    driver.work();
+    driver.remove_finished();
     driver.stop();
     driver.work_on_files(Phase::Compaction, |hot, archive| {
         compact_database(hot).expect("the disk works");
@@ -251,10 +254,11 @@ fn places(history: &History, dice: &mut Dice) -> Vec<(usize, Fate)> {
         if is_edge || dice.one_in(PLACES_ONE_IN) {
             // Where nothing is at stake every fate is the same.
             let fates = if moment.unsynced() == 0 { &Fate::ALL[..1] } else { &Fate::ALL };
-            // Starts and stops are short, and hold as many surprises as all the work.
+            // What is short holds as many surprises as all the work.
             let times = match history.phase(at) {
-                Phase::Work | Phase::Copy | Phase::LetGo | Phase::Uncount | Phase::Remove => 1,
-                _ => 6,
+                Phase::Work | Phase::Copy | Phase::LetGo => 1,
+                Phase::Creation | Phase::Stop | Phase::Compaction | Phase::Migration => 2,
+                _ => 4,
             };
             places.extend((0..times).flat_map(|_| fates.iter().map(|fate| (at, *fate))));
         }

@@ -80,12 +80,12 @@ impl ProblemKind {
             ProblemKind::Sequence => {
                 "two records would share one number and one would hide the other; do not start the server on these files: restore both from one backup"
             }
-            ProblemKind::Count => "statistics are wrong; tasks themselves are not concerned",
+            ProblemKind::Count => "statistics are wrong and stay so; tasks themselves are not concerned, so the server can go on, or restore both files from one backup",
             ProblemKind::Journal => {
-                "the audit trail does not tell everything; tasks themselves are not concerned"
+                "the audit trail does not tell everything; tasks themselves are not concerned, so the server can go on, or restore both files from one backup"
             }
             ProblemKind::Index => {
-                "a filtered list shows too much or too little; the records themselves are whole"
+                "a list shows too much or too little, and retention may pass over a task; the records themselves are whole, so the server can go on, or restore both files from one backup"
             }
             ProblemKind::Apart => BACKUP,
         }
