@@ -29,7 +29,7 @@ use redb::{ReadTransaction, ReadableDatabase, ReadableTableMetadata};
 use rows::{Group, Walk, parse, rows};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// No worker may hold more leases than this, whatever it registered (`CONTRACT §3`).
+/// No worker may hold more leases than this (`CONTRACT §3`), unless it has registered for more.
 const CONCURRENCY_MAX: u32 = 32;
 /// Tasks and entries between two reports of progress.
 const PROGRESS_EVERY: u64 = 4_096;
@@ -256,6 +256,7 @@ impl Seen {
     ) -> Result<(), StoreError> {
         let last_change = counters.unwrap_or_default().last_change;
         let mut places = BTreeSet::new();
+        let mut offered = BTreeMap::new();
         for row in hot.open_table(WORKERS)?.range::<&str>(..)? {
             let (key, bytes) = row?;
             let name = key.value();
@@ -272,20 +273,22 @@ impl Seen {
                 let text = format!("{what} has the number {}, which is not its own", worker.seq);
                 findings.problem(ProblemKind::Sequence, InFile::Hot, text);
             }
-            let (held, most) = (
-                self.held.get(&worker.id).copied().unwrap_or(0),
-                worker.capabilities.max_concurrency,
-            );
-            if held > most {
+            offered.insert(worker.id, worker.capabilities.max_concurrency);
+        }
+        for (worker, held) in &self.held {
+            // One that was removed while it held some offers nothing, and keeps what it holds.
+            let most = offered.get(worker).copied().unwrap_or(CONCURRENCY_MAX);
+            if *held > most.max(CONCURRENCY_MAX) {
+                let text =
+                    format!("worker {:?} holds {held} leases, more than anybody may", worker.0);
+                findings.problem(ProblemKind::Contradiction, InFile::Hot, text);
+            } else if *held > most {
                 // A registration may lower it while more leases run.
-                findings.notes.push(format!(
-                    "worker {name:?} holds {held} leases and offers {most}: it has offered more before"
+                findings.note(format!(
+                    "worker {:?} holds {held} leases and offers {most}: it has offered more before",
+                    worker.0
                 ));
             }
-        }
-        for (worker, held) in self.held.iter().filter(|(_, held)| **held > CONCURRENCY_MAX) {
-            let text = format!("worker {:?} holds {held} leases, more than anybody may", worker.0);
-            findings.problem(ProblemKind::Contradiction, InFile::Hot, text);
         }
         Ok(())
     }

@@ -8,8 +8,8 @@
 //! the last answered batch, or of the one in flight. Of some images the life goes on, and is cut again in
 //! its own start (`AfterPowerLoss`).
 //!
-//! `BLOOM_POWER_IMAGES=100000 tests/proofs.sh power_loss` tries so many; `BLOOM_POWER_SEED=N` begins
-//! with that life. A failure prints the seed and the cut, which is repeated by naming that seed.
+//! `tests/proofs.sh power_loss` tries 100,000, or `BLOOM_POWER_IMAGES` of them, and prints the counts;
+//! `BLOOM_POWER_SEED=N` begins with that life. A failure prints the cut and the command that repeats it.
 
 mod cuts;
 mod dice;
@@ -281,7 +281,12 @@ fn try_cut(counts: &mut Counts, history: &History, cut: Cut, moment: &Moment, di
         }
     });
     if let Err(why) = outcome {
-        panic!("{cut:?}\nrepeat it with BLOOM_POWER_SEED={}\n{why}", cut.seed);
+        let images = number("BLOOM_POWER_IMAGES");
+        let images = images.map_or(String::new(), |n| format!("BLOOM_POWER_IMAGES={n} "));
+        panic!(
+            "{cut:?}\nrepeat it with {images}BLOOM_POWER_SEED={} cargo test --test proofs power_loss\n{why}",
+            cut.seed
+        );
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// Problems that are kept with their words; the others are counted.
+/// Problems, and notes, that are kept with their words; the other problems are counted.
 const PROBLEMS_KEPT: usize = 200;
 
 /// Where a problem lies.
@@ -80,7 +80,9 @@ impl ProblemKind {
             ProblemKind::Sequence => {
                 "two records would share one number and one would hide the other; do not start the server on these files: restore both from one backup"
             }
-            ProblemKind::Count => "statistics are wrong and stay so; tasks themselves are not concerned, so the server can go on, or restore both files from one backup",
+            ProblemKind::Count => {
+                "statistics are wrong and stay so; tasks themselves are not concerned, so the server can go on, or restore both files from one backup"
+            }
             ProblemKind::Journal => {
                 "the audit trail does not tell everything; tasks themselves are not concerned, so the server can go on, or restore both files from one backup"
             }
@@ -137,13 +139,19 @@ pub struct Findings {
     /// The first of them, in the order in which they were found.
     pub problems: Vec<Problem>,
     pub problems_total: u64,
-    /// What is unusual and still right.
+    /// What is unusual and still right, the first of it.
     pub notes: Vec<String>,
 }
 
 impl Findings {
     pub fn is_healthy(&self) -> bool {
         self.problems_total == 0
+    }
+
+    pub(super) fn note(&mut self, text: String) {
+        if self.notes.len() < PROBLEMS_KEPT {
+            self.notes.push(text);
+        }
     }
 
     pub(in crate::store) fn problem(
