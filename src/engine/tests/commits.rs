@@ -9,7 +9,6 @@ macro_rules! not_written {
         Err(EngineError::NotWritten { why: NotWritten::ReadOnly | NotWritten::Failing, .. })
     };
 }
-use not_written;
 
 #[test]
 fn a_batch_is_one_commit_and_a_refused_command_harms_no_neighbour() {
