@@ -11,6 +11,7 @@
 //! `tests/proofs.sh power_loss` tries 100,000, or `BLOOM_POWER_IMAGES` of them, and prints the counts;
 //! `BLOOM_POWER_SEED=N` begins with that life. A failure prints the cut and the command that repeats it.
 
+mod commands;
 mod cuts;
 mod dice;
 mod old_format;

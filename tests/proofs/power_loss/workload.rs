@@ -4,16 +4,12 @@
 //! that its delivery left on the tape. Not here: what power loss leaves of the tape (`cuts`).
 
 use crate::disk::{Disk, Entry, Image, Tape, Which};
+use crate::power_loss::commands::{Answers, add_any, complete};
 use crate::power_loss::dice::Dice;
 use crate::power_loss::state::State;
 use bloom_runtime::clock::{Clock, ManualClock};
-use bloom_runtime::domain::{
-    self, CompletionStatus, DesiredFormat, EventKind, LeaseClaim, LeaseId, Metrics, NewTask,
-    Outcome, Policy, Registration, TaskId, TaskSpec, TaskStatus, WorkerId,
-};
-use bloom_runtime::engine::{
-    Command, ConfigChange, Core, NewLease, Retention, Settings, WorkerChoice,
-};
+use bloom_runtime::domain::{CompletionStatus, LeaseId, Outcome, TaskId, TaskStatus};
+use bloom_runtime::engine::{Command, Core, Retention};
 use bloom_runtime::store::{Limits, Store, StoreError};
 use redb::Database;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +19,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 
 const NOW: i64 = 1_790_000_000_000;
-const WORKERS: [&str; 3] = ["a", "b", "c"];
 
 /// What was being done at a place of the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -309,7 +304,7 @@ impl Driver {
         let mut batch = Vec::new();
         let mut answers = Answers::default();
         for _ in 0..1 + self.dice.roll(4) {
-            self.add_command(&mut batch, &mut answers);
+            add_any(&mut self.dice, &self.tasks, &self.held, &mut batch, &mut answers);
         }
         self.step(batch);
         self.note(answers);
@@ -336,80 +331,6 @@ impl Driver {
             }
         }
         Ok(())
-    }
-
-    fn add_command(&mut self, batch: &mut Vec<Command>, answers: &mut Answers) {
-        let dice = &mut self.dice;
-        let task = dice.pick(&self.tasks).copied();
-        let held = dice.pick(&self.held).copied();
-        let name = WorkerId(WORKERS[dice.roll(WORKERS.len())].into());
-        match (dice.roll(20), task, held) {
-            (0..=3, ..) => {
-                // Now and then one for which the file must grow.
-                let bytes = if dice.one_in(30) { 400_000 } else { [10, 300, 5_000][dice.roll(3)] };
-                let (reply, answer) = oneshot::channel();
-                answers.created.push(answer);
-                batch.push(Command::Create { new: Box::new(new_task(dice, bytes)), reply });
-            }
-            (4..=6, Some(task), _) => {
-                let worker = match dice.roll(2) {
-                    0 => WorkerChoice::Automatic,
-                    _ => WorkerChoice::Named(name),
-                };
-                let (reply, answer) = oneshot::channel();
-                answers.leased.push(answer);
-                let lease = NewLease { worker, ttl_seconds: Some(None) };
-                batch.push(Command::Lease { task, lease, reply });
-            }
-            (7..=9, ..) => {
-                let (reply, answer) = oneshot::channel();
-                answers.claimed.push(answer);
-                let wait_ms = [0, 1_000][dice.roll(2)];
-                batch.push(Command::Claim { worker: name, ttl_seconds: None, wait_ms, reply });
-            }
-            (10 | 11, _, Some((task, lease))) => {
-                let claim = LeaseClaim::Named(lease);
-                batch.push(Command::Heartbeat { task, claim, reply: oneshot::channel().0 });
-            }
-            (12..=15, _, Some((task, lease))) => {
-                let bytes = [10, 300, 5_000][dice.roll(3)];
-                let status = [CompletionStatus::Success, CompletionStatus::Error][dice.roll(2)];
-                complete(batch, answers, task, lease, status, bytes);
-            }
-            (16, Some(task), _) => {
-                batch.push(Command::Requeue { task, reply: oneshot::channel().0 });
-            }
-            (17, Some(task), _) if dice.one_in(2) => {
-                batch.push(Command::Cancel { task, reply: oneshot::channel().0 });
-            }
-            (18, ..) => {
-                let most = Some(1 + dice.roll(4) as u32);
-                let registration =
-                    Registration { max_concurrency: most, ..Registration::default() };
-                let registration = Box::new(registration);
-                batch.push(Command::Register {
-                    id: name,
-                    registration,
-                    reply: oneshot::channel().0,
-                });
-            }
-            (19, ..) if dice.one_in(3) => {
-                batch.push(Command::Remove { worker: name, reply: oneshot::channel().0 });
-            }
-            (19, ..) => {
-                let settings = Settings {
-                    membridge_server_url: Some(format!("http://10.0.0.{}", dice.roll(200))),
-                    membridge_admin_key: None,
-                };
-                let change = ConfigChange {
-                    settings: Some(settings),
-                    kind: EventKind::ConfigUpdated,
-                    detail: "url".into(),
-                };
-                batch.push(Command::Configure { change, reply: oneshot::channel().0 });
-            }
-            _ => {}
-        }
     }
 
     fn note(&mut self, mut answers: Answers) {
@@ -454,53 +375,4 @@ impl Driver {
         let text = format!("{id:?}");
         assert!(self.last().state.tells_of(&text), "{text} was answered and is not there");
     }
-}
-
-type Answer<T> = oneshot::Receiver<Result<T, bloom_runtime::engine::EngineError>>;
-
-#[derive(Default)]
-struct Answers {
-    created: Vec<Answer<bloom_runtime::engine::TaskView>>,
-    leased: Vec<Answer<bloom_runtime::engine::LeaseAnswer>>,
-    claimed: Vec<Answer<Option<bloom_runtime::engine::ClaimAnswer>>>,
-    completed: Vec<(LeaseId, Answer<bloom_runtime::engine::Completed>)>,
-}
-
-fn new_task(dice: &mut Dice, bytes: usize) -> NewTask {
-    let labels = if dice.one_in(5) { vec!["gpu".to_owned()] } else { Vec::new() };
-    NewTask {
-        context_id: format!("context-{}", dice.roll(4)),
-        spec: TaskSpec {
-            agent_slug: "writer".into(),
-            prompt: "p".repeat(bytes),
-            context_hints: Vec::new(),
-            policy: Policy { timeout_sec: 60, budget: 0.0 },
-            desired_format: DesiredFormat::Text,
-        },
-        priority: dice.roll(3) as u8,
-        labels,
-        max_attempts: 1 + dice.roll(3) as u32,
-    }
-}
-
-fn complete(
-    batch: &mut Vec<Command>,
-    answers: &mut Answers,
-    task: TaskId,
-    lease: LeaseId,
-    status: CompletionStatus,
-    bytes: usize,
-) {
-    let completed = domain::Completed {
-        status,
-        output: Some("o".repeat(bytes)),
-        error_message: (status == CompletionStatus::Error).then(|| "no".into()),
-        metrics: Metrics { duration_ms: 12, tokens_used: None },
-        artifact_type: "LLM_RESULT".into(),
-        artifact_tags: Vec::new(),
-    };
-    let (reply, answer) = oneshot::channel();
-    answers.completed.push((lease, answer));
-    let claim = LeaseClaim::Named(lease);
-    batch.push(Command::Complete { task, claim, completed: Some(Box::new(completed)), reply });
 }

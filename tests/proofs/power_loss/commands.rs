@@ -1,0 +1,141 @@
+//! The commands of a life that power loss cuts, and their answers.
+//!
+//! Must stay true: which command comes next follows from the dice alone. Not here: what the answers mean
+//! (`workload`).
+
+use crate::power_loss::dice::Dice;
+use bloom_runtime::domain::{
+    self, CompletionStatus, DesiredFormat, EventKind, LeaseClaim, LeaseId, Metrics, NewTask,
+    Policy, Registration, TaskId, TaskSpec, WorkerId,
+};
+use bloom_runtime::engine::{
+    ClaimAnswer, Command, Completed, ConfigChange, EngineError, LeaseAnswer, NewLease, Settings,
+    TaskView, WorkerChoice,
+};
+use tokio::sync::oneshot;
+
+const WORKERS: [&str; 3] = ["a", "b", "c"];
+
+pub type Answer<T> = oneshot::Receiver<Result<T, EngineError>>;
+
+#[derive(Default)]
+pub struct Answers {
+    pub created: Vec<Answer<TaskView>>,
+    pub leased: Vec<Answer<LeaseAnswer>>,
+    pub claimed: Vec<Answer<Option<ClaimAnswer>>>,
+    pub completed: Vec<(LeaseId, Answer<Completed>)>,
+}
+
+/// Adds any command about any of these tasks and leases.
+pub fn add_any(
+    dice: &mut Dice,
+    tasks: &[TaskId],
+    held: &[(TaskId, LeaseId)],
+    batch: &mut Vec<Command>,
+    answers: &mut Answers,
+) {
+    let task = dice.pick(tasks).copied();
+    let held = dice.pick(held).copied();
+    let name = WorkerId(WORKERS[dice.roll(WORKERS.len())].into());
+    match (dice.roll(20), task, held) {
+        (0..=3, ..) => {
+            // Now and then one for which the file must grow.
+            let bytes = if dice.one_in(30) { 400_000 } else { [10, 300, 5_000][dice.roll(3)] };
+            let (reply, answer) = oneshot::channel();
+            answers.created.push(answer);
+            batch.push(Command::Create { new: Box::new(new_task(dice, bytes)), reply });
+        }
+        (4..=6, Some(task), _) => {
+            let worker = match dice.roll(2) {
+                0 => WorkerChoice::Automatic,
+                _ => WorkerChoice::Named(name),
+            };
+            let (reply, answer) = oneshot::channel();
+            answers.leased.push(answer);
+            let lease = NewLease { worker, ttl_seconds: Some(None) };
+            batch.push(Command::Lease { task, lease, reply });
+        }
+        (7..=9, ..) => {
+            let (reply, answer) = oneshot::channel();
+            answers.claimed.push(answer);
+            let wait_ms = [0, 1_000][dice.roll(2)];
+            batch.push(Command::Claim { worker: name, ttl_seconds: None, wait_ms, reply });
+        }
+        (10 | 11, _, Some((task, lease))) => {
+            let claim = LeaseClaim::Named(lease);
+            batch.push(Command::Heartbeat { task, claim, reply: oneshot::channel().0 });
+        }
+        (12..=15, _, Some((task, lease))) => {
+            let bytes = [10, 300, 5_000][dice.roll(3)];
+            let status = [CompletionStatus::Success, CompletionStatus::Error][dice.roll(2)];
+            complete(batch, answers, task, lease, status, bytes);
+        }
+        (16, Some(task), _) => {
+            batch.push(Command::Requeue { task, reply: oneshot::channel().0 });
+        }
+        (17, Some(task), _) if dice.one_in(2) => {
+            batch.push(Command::Cancel { task, reply: oneshot::channel().0 });
+        }
+        (18, ..) => {
+            let most = Some(1 + dice.roll(4) as u32);
+            let registration = Registration { max_concurrency: most, ..Registration::default() };
+            let registration = Box::new(registration);
+            batch.push(Command::Register { id: name, registration, reply: oneshot::channel().0 });
+        }
+        (19, ..) if dice.one_in(3) => {
+            batch.push(Command::Remove { worker: name, reply: oneshot::channel().0 });
+        }
+        (19, ..) => {
+            let settings = Settings {
+                membridge_server_url: Some(format!("http://10.0.0.{}", dice.roll(200))),
+                membridge_admin_key: None,
+            };
+            let change = ConfigChange {
+                settings: Some(settings),
+                kind: EventKind::ConfigUpdated,
+                detail: "url".into(),
+            };
+            batch.push(Command::Configure { change, reply: oneshot::channel().0 });
+        }
+        _ => {}
+    }
+}
+
+fn new_task(dice: &mut Dice, bytes: usize) -> NewTask {
+    let labels = if dice.one_in(5) { vec!["gpu".to_owned()] } else { Vec::new() };
+    NewTask {
+        context_id: format!("context-{}", dice.roll(4)),
+        spec: TaskSpec {
+            agent_slug: "writer".into(),
+            prompt: "p".repeat(bytes),
+            context_hints: Vec::new(),
+            policy: Policy { timeout_sec: 60, budget: 0.0 },
+            desired_format: DesiredFormat::Text,
+        },
+        priority: dice.roll(3) as u8,
+        labels,
+        max_attempts: 1 + dice.roll(3) as u32,
+    }
+}
+
+pub fn complete(
+    batch: &mut Vec<Command>,
+    answers: &mut Answers,
+    task: TaskId,
+    lease: LeaseId,
+    status: CompletionStatus,
+    bytes: usize,
+) {
+    let completed = domain::Completed {
+        status,
+        output: Some("o".repeat(bytes)),
+        error_message: (status == CompletionStatus::Error).then(|| "no".into()),
+        metrics: Metrics { duration_ms: 12, tokens_used: None },
+        artifact_type: "LLM_RESULT".into(),
+        artifact_tags: Vec::new(),
+    };
+    let (reply, answer) = oneshot::channel();
+    answers.completed.push((lease, answer));
+    let claim = LeaseClaim::Named(lease);
+    batch.push(Command::Complete { task, claim, completed: Some(Box::new(completed)), reply });
+}
