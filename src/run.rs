@@ -183,10 +183,10 @@ async fn run(
         say(format!("compaction gave back {:.1} MiB", mib(opened.given_back_bytes)));
     }
     say(format!("listening on http://{address}{}", if_everywhere(address)));
-    let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock));
+    let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock.clone()));
 
     tokio::spawn(writer.hand_out_answers());
-    let serving = tokio::spawn(server::serve(listener, Arc::new(app), stopping.clone()));
+    let serving = tokio::spawn(server::serve(listener, Arc::new(app), clock, stopping.clone()));
     let moving = tokio::spawn(mover::run(engine.clone(), stopping.clone()));
     let probing = tokio::spawn(probes::run(engine.clone(), stopping));
     let failed = tokio::select! {
