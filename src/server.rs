@@ -20,6 +20,8 @@ use tokio::time::{sleep, timeout};
 
 /// Time for what runs when the server is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How many newcomers are let in before those who have said something are heard.
+const ACCEPTED_AT_ONCE: u32 = 16;
 /// Pause after a failed accept (no file descriptor is left), so that it cannot spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Milliseconds between two lines about the same trouble.
@@ -39,6 +41,7 @@ pub async fn serve(
     let places = Arc::new(Places::new(getrlimit(Resource::Nofile).current));
     // Nothing is ever sent: it ends when the last connection has dropped its end.
     let (running, mut all_ended) = mpsc::channel::<()>(1);
+    let mut accepted_at_once = 0;
     let (mut crowded, mut failing) = (Complaint::default(), Complaint::default());
     loop {
         let accepted = tokio::select! {
@@ -72,8 +75,13 @@ pub async fn serve(
                     }
                     None => drop(tokio::spawn(turn_away(stream))),
                 }
-                // In a flood of newcomers, those who have said something are heard before more come.
-                tokio::task::yield_now().await;
+                accepted_at_once += 1;
+                if accepted_at_once >= ACCEPTED_AT_ONCE {
+                    accepted_at_once = 0;
+                    // Sockets are looked at before this goes on: in a flood of newcomers, one with
+                    // the key is known before others need its place.
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
                 failing.say(clock.as_ref(), || format!("accept failed: {error}"));

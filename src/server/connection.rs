@@ -12,7 +12,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -32,6 +32,8 @@ const HEADERS_MAX: usize = 64;
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// Milliseconds that an answer may lie unread before the connection ends.
 const UNREAD_MS: u32 = 60_000;
+/// Bytes that the kernel holds for a client that does not read; by itself it takes up to 4 MiB.
+const SEND_BUFFER_BYTES: usize = 128 << 10;
 
 /// Serves a connection to its end, or until its place is needed.
 pub async fn talk(
@@ -46,6 +48,7 @@ pub async fn talk(
     // still works.
     let _ = stream.set_nodelay(true);
     let _ = set_tcp_user_timeout(&stream, UNREAD_MS);
+    let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
     let began = tokio::select! {
         () = seat.evicted() => return,
         _ = stopping.wait_for(|stopping| *stopping) => return,

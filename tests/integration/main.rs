@@ -12,6 +12,7 @@ mod disk;
 mod events;
 mod fencing;
 mod harness;
+mod hostile;
 mod http;
 mod main_job;
 #[path = "../standin/messages.rs"]
