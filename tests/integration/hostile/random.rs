@@ -36,51 +36,57 @@ const NAMED_503: [&str; 14] = [
     "worker_at_capacity",
 ];
 
-/// Paths below `/api/runtime`; the placeholders become ids that exist.
-const PATHS: [&str; 27] = [
-    "/health",
-    "/config",
-    "/test-connection",
-    "/workers",
-    "/workers/{worker}",
-    "/workers/{worker}/claim",
-    "/workers/{worker}/claim",
-    "/workers/{worker}/claim",
-    "/llm-tasks",
-    "/llm-tasks",
-    "/llm-tasks",
-    "/llm-tasks/{task}",
-    "/llm-tasks/{task}/result",
-    "/llm-tasks/{task}/lease",
-    "/llm-tasks/{task}/lease",
-    "/llm-tasks/{task}/heartbeat",
-    "/llm-tasks/{task}/complete",
-    "/llm-tasks/{task}/complete",
-    "/llm-tasks/{task}/requeue",
-    "/llm-tasks/{task}/cancel",
-    "/leases",
-    "/runs",
-    "/artifacts",
-    "/artifacts/{task}",
-    "/artifacts/{task}/content",
-    "/audit",
-    "/stats",
+/// Methods and paths below `/api/runtime`, with the place of a fitting body; the placeholders become ids
+/// that exist. What changes something stands here more than once.
+const CALLS: [(&str, &str, usize); 31] = [
+    ("GET", "/health", 0),
+    ("GET", "/config", 0),
+    ("POST", "/config", 12),
+    ("POST", "/test-connection", 0),
+    ("GET", "/workers", 0),
+    ("POST", "/workers", 4),
+    ("POST", "/workers", 5),
+    ("GET", "/workers/{worker}", 0),
+    ("POST", "/workers/{worker}/claim", 7),
+    ("POST", "/workers/{worker}/claim", 7),
+    ("GET", "/llm-tasks", 0),
+    ("POST", "/llm-tasks", 1),
+    ("POST", "/llm-tasks", 2),
+    ("POST", "/llm-tasks", 3),
+    ("POST", "/llm-tasks", 11),
+    ("GET", "/llm-tasks/{task}", 0),
+    ("GET", "/llm-tasks/{task}/result", 0),
+    ("POST", "/llm-tasks/{task}/lease", 6),
+    ("POST", "/llm-tasks/{task}/lease", 6),
+    ("POST", "/llm-tasks/{task}/heartbeat", 8),
+    ("POST", "/llm-tasks/{task}/complete", 9),
+    ("POST", "/llm-tasks/{task}/complete", 10),
+    ("POST", "/llm-tasks/{task}/requeue", 0),
+    ("POST", "/llm-tasks/{task}/cancel", 0),
+    ("GET", "/leases", 0),
+    ("GET", "/runs", 0),
+    ("GET", "/artifacts", 0),
+    ("GET", "/artifacts/{task}", 0),
+    ("GET", "/artifacts/{task}/content", 0),
+    ("GET", "/audit", 0),
+    ("GET", "/stats", 0),
 ];
 
 /// Bodies that some route takes; none of them lets the server call out.
-const BODIES: [&str; 12] = [
+const BODIES: [&str; 13] = [
+    "{}",
     r#"{"context_id":"c","agent_slug":"a","prompt":"p"}"#,
     r#"{"context_id":"c","agent_slug":"a","prompt":"p","priority":5,"labels":["x"],"max_attempts":1}"#,
     r#"{"context_id":"c","agent_slug":"a","prompt":"p","context_hints":{"f":1},"policy":{"budget":0.5}}"#,
-    r#"{"name":"w-1","capabilities":{"max_concurrency":32,"labels":["x"]}}"#,
+    r#"{"name":"{worker}","capabilities":{"max_concurrency":4,"labels":["x"]}}"#,
     r#"{"name":"w-2","status":"offline","url":""}"#,
-    r#"{"worker_id":"w-1","ttl_seconds":"60"}"#,
+    r#"{"worker_id":"{worker}","ttl_seconds":"60"}"#,
     r#"{"wait_seconds":0,"lease_seconds":60}"#,
     r#"{"lease_id":"{lease}"}"#,
     r#"{"lease_id":"{lease}","status":"success","output":"x","metrics":{"duration_ms":1}}"#,
     r#"{"status":"error","error_message":"x","metrics":{"duration_ms":1,"tokens_used":null}}"#,
     "context_id=c&agent_slug=a&prompt=p%20q",
-    "{}",
+    r#"{"membridge_server_url":5}"#,
 ];
 
 /// What is put into a body or a path at a random place.
@@ -129,65 +135,82 @@ fn nasty() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A text with something nasty in it here and there.
-fn spoilt(text: &'static [&'static str], chance: u32) -> impl Strategy<Value = String> {
+/// Something nasty for here and there in a text; nothing in most of them.
+type Spoils = Vec<(prop::sample::Index, String, usize)>;
+
+fn spoils(chance: f64) -> impl Strategy<Value = Spoils> {
     let spoils = prop::collection::vec((any::<prop::sample::Index>(), nasty(), 0usize..4), 1..3);
-    let spoils = prop_oneof![10 - chance => Just(Vec::new()), chance => spoils];
-    (prop::sample::select(text), spoils).prop_map(|(text, spoils)| {
-        let mut chars: Vec<char> = text.chars().collect();
-        for (place, nasty, gone) in spoils {
-            let from = place.index(chars.len() + 1);
-            let to = chars.len().min(from + gone);
-            drop(chars.splice(from..to, nasty.chars()));
-        }
-        chars.into_iter().collect()
-    })
+    prop::option::weighted(chance, spoils).prop_map(Option::unwrap_or_default)
+}
+
+fn spoil(text: &str, spoils: Spoils) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    for (place, nasty, gone) in spoils {
+        let from = place.index(chars.len() + 1);
+        let to = chars.len().min(from + gone);
+        drop(chars.splice(from..to, nasty.chars()));
+    }
+    chars.into_iter().collect()
+}
+
+/// One in so many times, something else than what fits.
+fn rarely<T: std::fmt::Debug>(
+    chance: f64,
+    other: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Option<T>> {
+    prop::option::weighted(chance, other)
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    let method = prop_oneof![
-        12 => Just("POST".to_owned()),
-        8 => Just("GET".to_owned()),
-        3 => prop::sample::select(&["HEAD", "DELETE", "OPTIONS", "PUT", "PATCH", "TRACE"][..])
-            .prop_map(str::to_owned),
+    let other_method = prop_oneof![
+        3 => prop::sample::select(
+            &["GET", "POST", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH", "TRACE"][..]
+        )
+        .prop_map(str::to_owned),
         1 => "[A-Z!#$%&'*+.^_`|~-]{1,12}",
+    ];
+    let other_body = prop_oneof![
+        3 => prop::sample::select(&BODIES[..]).prop_map(|body| body.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..200),
     ];
     let query = prop_oneof![
         4 => Just(String::new()),
         1 => "\\?(status=[a-z]{0,8}|limit=[0-9a-z-]{0,25}|cursor=[0-9a-fx+]{0,20}|task_id=.{0,9}|[&=%+]{1,9}){0,4}",
     ];
     let header = prop_oneof![
-        Just("Content-Type: application/json".to_owned()),
-        Just("Content-Type: text/plain; charset=utf-16".to_owned()),
-        Just("Content-Type: application/x-www-form-urlencoded".to_owned()),
-        Just("Content-Encoding: gzip".to_owned()),
-        Just("Expect: 100-continue".to_owned()),
-        Just("Upgrade: h2c".to_owned()),
-        "(X-Forwarded-For|X-Forwarded-Proto|X-Request-Id|Last-Event-ID|Range|Cookie|Accept): [ -~]{0,40}",
+        4 => Just("Content-Type: application/json".to_owned()),
+        1 => Just("Content-Type: text/plain; charset=utf-16".to_owned()),
+        1 => Just("Content-Type: application/x-www-form-urlencoded".to_owned()),
+        1 => Just("Content-Encoding: gzip".to_owned()),
+        2 => Just("Expect: 100-continue".to_owned()),
+        2 => Just("Upgrade: h2c".to_owned()),
+        4 => "(X-Forwarded-For|X-Forwarded-Proto|X-Request-Id|Last-Event-ID|Range|Cookie|Accept): [ -~]{0,40}",
     ];
-    let headers = prop::collection::vec(header, 0..4);
-    let body = prop_oneof![
-        12 => spoilt(&BODIES, 4).prop_map(String::into_bytes),
-        1 => prop::collection::vec(any::<u8>(), 0..200),
-        1 => Just(Vec::new()),
-    ];
-    let path = prop_oneof![
-        12 => spoilt(&PATHS, 1).prop_map(|path| format!("/api/runtime{path}")),
-        2 => spoilt(&PATHS, 1).prop_map(|path| format!("/L/{{lease}}/API/Runtime{path}/")),
-        1 => any::<String>().prop_map(|path| format!("/{path}")),
-    ];
-    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.95));
-    (method, path, query, headers, body, flags).prop_map(
-        |(method, path, query, headers, body, (is_chunked, has_key))| Shape {
-            method,
-            path,
-            query,
-            headers,
-            body,
-            is_chunked,
-            has_key,
-        },
+    (
+        prop::sample::select(&CALLS[..]),
+        (rarely(0.15, other_method), rarely(0.15, other_body), rarely(0.05, any::<String>())),
+        (spoils(0.08), spoils(0.3), query),
+        prop::collection::vec(header, 0..3),
+        (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::bool::weighted(0.95)),
     )
+        .prop_map(|(call, other, (in_path, in_body, query), headers, flags)| {
+            let (is_behind_lease, is_chunked, has_key) = flags;
+            let (method, path, body) = call;
+            let path = match (other.2, is_behind_lease) {
+                (Some(path), _) => format!("/{path}"),
+                (None, false) => format!("/api/runtime{}", spoil(path, in_path)),
+                (None, true) => format!("/L/{{lease}}/API/Runtime{}/", spoil(path, in_path)),
+            };
+            Shape {
+                method: other.0.unwrap_or_else(|| method.into()),
+                path,
+                query,
+                headers,
+                body: other.1.unwrap_or_else(|| spoil(BODIES[body], in_body).into_bytes()),
+                is_chunked,
+                has_key,
+            }
+        })
 }
 
 /// Ids that the placeholders stand for; the newest of each kind is in most demand.
@@ -195,6 +218,7 @@ fn shape() -> impl Strategy<Value = Shape> {
 struct Known {
     task: String,
     lease: String,
+    worker: String,
 }
 
 impl Shape {
@@ -202,7 +226,7 @@ impl Shape {
         let fill = |text: &str| {
             text.replace("{task}", &known.task)
                 .replace("{lease}", &known.lease)
-                .replace("{worker}", "w-1")
+                .replace("{worker}", &known.worker)
         };
         // Anything but what would end the line.
         let line = |text: String| text.replace(['\r', '\n', ' ', '\t'], "_");
@@ -261,12 +285,10 @@ fn random_requests_never_fail_and_what_they_did_is_what_is_there() {
 
     let server = Setup::default().env("RUNTIME_API_KEY", KEY).env("LOG_LEVEL", "warn").start();
     let mut client: Client = keyed(&server);
-    client.register("w-1", 32);
-    known.task = client.new_task();
-    known.lease = client.lease(&known.task, "w-1", 600);
-    let (mut tasks, mut leases, mut answered) = (1, 1, 0);
+    let (mut tasks, mut leases, mut answered) = (0, 0, 0);
     for n in 0..cases.unwrap_or(CASES) {
         let shape = strategy.new_tree(&mut runner).expect("a shape").current();
+        known.worker = format!("w-{}", n / 64);
         let bytes = shape.bytes(&known);
         let told = || format!("BLOOM_FUZZ_SEED={seed}, request {n}: {}", bytes.escape_ascii());
         let Some(answer) = ask(open(&server), &shape, &bytes) else { continue };
@@ -294,6 +316,7 @@ fn random_requests_never_fail_and_what_they_did_is_what_is_there() {
     assert_eq!(stats["leases"]["total"].as_u64(), Some(leases), "{seed}");
     let listed = rows(&client.get(&format!("{TASKS}?limit=1000"))).len() as u64;
     assert_eq!(listed, tasks.min(1000), "{seed}");
+    assert!(u64::from(cases.unwrap_or(CASES)) < 60 * (tasks + leases), "{seed}");
     assert!(answered > cases.unwrap_or(CASES) / 2, "{seed}: {answered} answers");
     assert!(!server.said().contains("panicked"), "{seed}");
 }
