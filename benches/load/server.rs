@@ -17,23 +17,23 @@ pub struct Server {
     child: Child,
     program: PathBuf,
     dir: PathBuf,
-    log_level: Option<String>,
+    env: Vec<(String, String)>,
     pub address: SocketAddr,
     /// From the start of the process to its first answer.
     pub started_in: Duration,
 }
 
 impl Server {
-    pub async fn start(program: &Path, dir: &Path, log_level: Option<String>) -> Server {
+    /// With these variables besides the server's own defaults.
+    pub async fn start(program: &Path, dir: &Path, env: Vec<(String, String)>) -> Server {
         let dir = dir.join(format!("bloom-load-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a writable folder");
         std::fs::write(dir.join("runtime.env"), "").expect("a writable folder");
         let began = Instant::now();
-        let child = spawn(program, &dir, log_level.as_deref());
+        let child = spawn(program, &dir, &env);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let started_in = Duration::ZERO;
-        let mut server =
-            Server { child, program: program.into(), dir, log_level, address, started_in };
+        let mut server = Server { child, program: program.into(), dir, env, address, started_in };
         server.await_first_answer(began).await;
         server
     }
@@ -42,7 +42,7 @@ impl Server {
         self.child.kill().expect("our child");
         self.child.wait().expect("our child");
         let began = Instant::now();
-        self.child = spawn(&self.program, &self.dir, self.log_level.as_deref());
+        self.child = spawn(&self.program, &self.dir, &self.env);
         self.await_first_answer(began).await;
     }
 
@@ -101,6 +101,17 @@ impl Server {
         number.unwrap_or_else(|| panic!("no {name} in /proc/<pid>/{file}"))
     }
 
+    /// Lets `VmHWM` begin anew from what is resident now.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("a process of ours");
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_none()
+    }
+
     pub fn cpu(&self) -> Duration {
         figures::cpu(&self.child.id().to_string())
     }
@@ -117,10 +128,9 @@ impl Server {
 
 const LOG: &str = "runtime.log";
 
-fn spawn(program: &Path, dir: &Path, log_level: Option<&str>) -> Child {
+fn spawn(program: &Path, dir: &Path, env: &[(String, String)]) -> Child {
     let mut command = Command::new(program);
-    command.env_clear().env("RATE_LIMIT_PER_MINUTE", "0");
-    command.envs(log_level.map(|level| ("LOG_LEVEL", level)));
+    command.env_clear().envs(env.iter().map(|(name, value)| (name, value)));
     command.args(["serve", "--host", "127.0.0.1", "--port", "0"]);
     command.arg("--data-dir").arg(dir.join("data")).arg("--env-file").arg(dir.join("runtime.env"));
     let log = File::create(dir.join(LOG)).expect("a writable folder");
