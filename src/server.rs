@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 /// Time for what runs when the server is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How many newcomers are let in before those who have said something are heard.
-const ACCEPTED_AT_ONCE: u32 = 16;
+const ACCEPTED_AT_ONCE: u32 = 64;
 /// Pause after a failed accept (no file descriptor is left), so that it cannot spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Milliseconds between two lines about the same trouble.
@@ -66,12 +66,9 @@ pub async fn serve(
                 match seat {
                     Some(seat) => {
                         let (app, stopping) = (app.clone(), stopping.clone());
-                        let talk = connection::talk(stream, peer, app, seat, stopping);
                         let running = running.clone();
-                        tokio::spawn(async move {
-                            talk.await;
-                            drop(running);
-                        });
+                        let talk = connection::talk(stream, peer, app, seat, stopping, running);
+                        tokio::spawn(talk);
                     }
                     None => drop(tokio::spawn(turn_away(stream))),
                 }

@@ -47,7 +47,10 @@ impl App {
         read: impl Fn(&Query) -> Result<Page<T>, EngineError> + Send + Sync + 'static,
         encode: impl Fn(&[T]) -> Answer + Send + Sync + 'static,
     ) -> Result<Answer, ApiError> {
+        // The permit goes with the read, which goes on when its caller has hung up.
+        let turn = self.pages.clone().acquire_owned().await.expect("it is never closed");
         let page = self.engine.read(move |query| {
+            let _turn = turn;
             let page = read(query)?;
             Ok((encode(&page.rows), page.next))
         });

@@ -33,12 +33,15 @@ use hyper::{Method, Request, StatusCode, Uri};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 const API_KEY: &str = "x-runtime-api-key";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest path that a log line shows.
 const LOGGED_PATH_CHARS: usize = 200;
+
+/// Pages that are read at the same time; the others wait their turn.
+const PAGES_AT_ONCE: usize = 2;
 
 /// Everything a handler may use.
 pub struct App {
@@ -55,6 +58,8 @@ pub struct App {
     lines_of_strangers: Mutex<LogAllowance>,
     budget: Budget,
     answers: AnswerBudget,
+    /// Turns to read a page, each of which may hold megabytes while it is read.
+    pages: Arc<Semaphore>,
     listeners: Arc<AtomicUsize>,
     stopping: watch::Receiver<bool>,
     /// Tells this run's request ids from another's.
@@ -111,6 +116,7 @@ impl App {
             lines_of_strangers: Mutex::default(),
             budget: Budget::default(),
             answers: AnswerBudget::default(),
+            pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
             listeners: Arc::default(),
             stopping,
             run,

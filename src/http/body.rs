@@ -33,6 +33,7 @@ const BUDGET_KIB: usize = 64 << 10;
 /// no heartbeat and no claim.
 const RESERVE_KIB: usize = 8 << 10;
 const RESERVED_BODY_BYTES: usize = 64 << 10;
+const STEP_BYTES: usize = 1 << 20;
 /// Time within which the body must end or `PROGRESS_BYTES` of it arrive: who sends byte by byte does
 /// not hold a connection for two minutes.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -123,7 +124,7 @@ where
             }
             if usage == Use::Kept {
                 received.grow(data.len(), budget)?;
-                received.bytes.extend_from_slice(&data);
+                received.add(&data);
             }
         }
         Ok(received)
@@ -132,6 +133,15 @@ where
 }
 
 impl Received {
+    /// A large body grows by steps: twice the room each time would be far above its share.
+    fn add(&mut self, data: &[u8]) {
+        let bytes = &mut self.bytes;
+        if bytes.len() >= STEP_BYTES && bytes.capacity() - bytes.len() < data.len() {
+            bytes.reserve_exact(data.len().max(STEP_BYTES));
+        }
+        bytes.extend_from_slice(data);
+    }
+
     fn grow(&mut self, by: usize, budget: &Budget) -> Result<(), ApiError> {
         let held: usize = self.shares.iter().map(OwnedSemaphorePermit::num_permits).sum();
         let length = self.bytes.len() + by;

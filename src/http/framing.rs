@@ -9,8 +9,13 @@
 
 use std::collections::VecDeque;
 
-/// The longest line that is looked at; hyper refuses heads, chunk extensions and trailers well below.
+/// The longest line; hyper refuses heads, chunk extensions and trailers well below.
 const LINE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a line's beginning that are kept until its end has come. A header that matters here and is
+/// longer is refused: nobody pads a length or a host with blanks for good.
+const START_BYTES: usize = 300;
+/// Bytes of a line's end that are looked at: the version of HTTP and the line end.
+const END_BYTES: usize = 10;
 
 /// Why a request has no end, or no host, that everybody agrees on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +23,8 @@ pub enum Ambiguous {
     /// A line of the head ends with LF alone.
     BareLineFeed,
     LengthAndEncoding,
+    /// A header that says where the request ends, or whom it is for, is longer than any that is meant.
+    Padded,
     /// Anything but one `Transfer-Encoding: chunked`.
     Encoding,
     /// HTTP/1.1 without `Host`, or any request with two of them.
@@ -33,6 +40,7 @@ impl Ambiguous {
             Ambiguous::LengthAndEncoding => {
                 "The request has both Content-Length and Transfer-Encoding"
             }
+            Ambiguous::Padded => "Content-Length, Transfer-Encoding or Host is far too long",
             Ambiguous::Encoding => "Transfer-Encoding is something else than chunked, once",
             Ambiguous::Host => "The request needs exactly one Host header",
             Ambiguous::Unseen => "The request does not begin where the one before it ended",
@@ -67,19 +75,39 @@ struct Head {
     encodings: u32,
     is_chunked: bool,
     has_bare_line_feed: bool,
+    is_padded: bool,
+}
+
+/// The beginning of a line whose end has not come: of a long one no more than matters.
+#[derive(Default)]
+struct Begun {
+    start: Vec<u8>,
+    end: Vec<u8>,
+    length: usize,
+}
+
+/// A whole line, its line feed included.
+struct Line<'a> {
+    /// All of it, or as much as `START_BYTES`.
+    start: &'a [u8],
+    end: &'a [u8],
+    length: usize,
 }
 
 /// The bytes of one connection.
 pub struct Framing {
     state: State,
-    /// The beginning of a line whose end has not come.
-    line: Vec<u8>,
+    begun: Begun,
     verdicts: VecDeque<Result<(), Ambiguous>>,
 }
 
 impl Default for Framing {
     fn default() -> Self {
-        Framing { state: State::Head(Head::default()), line: Vec::new(), verdicts: VecDeque::new() }
+        Framing {
+            state: State::Head(Head::default()),
+            begun: Begun::default(),
+            verdicts: VecDeque::new(),
+        }
     }
 }
 
@@ -104,17 +132,18 @@ impl Framing {
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
                     bytes = rest;
-                    if end.is_some() && self.line.is_empty() {
-                        self.state = take_line(&mut self.state, part, &mut self.verdicts)?;
+                    if end.is_some() && self.begun.length == 0 {
+                        self.state =
+                            take_line(&mut self.state, Line::of(part), &mut self.verdicts)?;
                         continue;
                     }
-                    if self.line.len() + part.len() > LINE_BYTES_MAX {
+                    self.begun.add(part);
+                    if self.begun.length > LINE_BYTES_MAX {
                         return Err(Malformed);
                     }
-                    self.line.extend_from_slice(part);
                     if end.is_some() {
-                        let line = std::mem::take(&mut self.line);
-                        self.state = take_line(&mut self.state, &line, &mut self.verdicts)?;
+                        let begun = std::mem::take(&mut self.begun);
+                        self.state = take_line(&mut self.state, begun.line(), &mut self.verdicts)?;
                     }
                 }
             }
@@ -128,23 +157,47 @@ impl Framing {
     }
 }
 
-/// What follows a whole line, its line feed included.
+impl Begun {
+    fn add(&mut self, part: &[u8]) {
+        let room = START_BYTES.saturating_sub(self.start.len());
+        self.start.extend_from_slice(&part[..part.len().min(room)]);
+        self.end.extend_from_slice(&part[part.len().saturating_sub(END_BYTES)..]);
+        let surplus = self.end.len().saturating_sub(END_BYTES);
+        self.end.drain(..surplus);
+        self.length += part.len();
+    }
+
+    fn line(&self) -> Line<'_> {
+        Line { start: &self.start, end: &self.end, length: self.length }
+    }
+}
+
+impl<'a> Line<'a> {
+    fn of(line: &'a [u8]) -> Line<'a> {
+        Line { start: line, end: line, length: line.len() }
+    }
+
+    fn is_bare(&self) -> bool {
+        !self.end.ends_with(b"\r\n")
+    }
+
+    fn is_empty(&self) -> bool {
+        self.length == 2 - usize::from(self.is_bare())
+    }
+}
+
+/// What follows a whole line.
 fn take_line(
     state: &mut State,
-    line: &[u8],
+    line: Line<'_>,
     verdicts: &mut VecDeque<Result<(), Ambiguous>>,
 ) -> Result<State, Malformed> {
-    let (text, is_bare) = match line {
-        [text @ .., b'\r', b'\n'] => (text, false),
-        [text @ .., _] => (text, true),
-        [] => (line, true),
-    };
     match state {
         State::Head(head) => {
             // An empty line before a request line means nothing, as a body's stray end (§2.2).
-            head.has_bare_line_feed |= is_bare;
-            if !text.is_empty() {
-                head.take_line(text);
+            head.has_bare_line_feed |= line.is_bare();
+            if !line.is_empty() {
+                head.take_line(&line);
             } else if head.has_request_line {
                 let verdict = head.verdict();
                 verdicts.push_back(verdict);
@@ -159,10 +212,10 @@ fn take_line(
             }
             Ok(State::Head(std::mem::take(head)))
         }
-        _ if is_bare => Err(Malformed),
-        State::Trailer if text.is_empty() => Ok(State::Head(Head::default())),
+        _ if line.is_bare() => Err(Malformed),
+        State::Trailer if line.is_empty() => Ok(State::Head(Head::default())),
         State::Trailer => Ok(State::Trailer),
-        _ => match chunk_size(text).ok_or(Malformed)? {
+        _ => match chunk_size(line.start).ok_or(Malformed)? {
             0 => Ok(State::Trailer),
             size => Ok(State::Chunk(size.checked_add(2).ok_or(Malformed)?)),
         },
@@ -176,13 +229,17 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 }
 
 impl Head {
-    fn take_line(&mut self, line: &[u8]) {
+    fn take_line(&mut self, line: &Line<'_>) {
         if !std::mem::replace(&mut self.has_request_line, true) {
-            self.is_http_11 = line.ends_with(b"HTTP/1.1");
+            self.is_http_11 = line.end.trim_ascii_end().ends_with(b"HTTP/1.1");
             return;
         }
-        let colon = line.iter().position(|byte| *byte == b':');
-        let (name, value) = line.split_at(colon.unwrap_or(line.len()));
+        let colon = line.start.iter().position(|byte| *byte == b':');
+        let (name, value) = line.start.split_at(colon.unwrap_or(line.start.len()));
+        let matters: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+        if line.length > START_BYTES {
+            self.is_padded |= matters.iter().any(|matters| name.eq_ignore_ascii_case(matters));
+        }
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         if name.eq_ignore_ascii_case(b"content-length") {
             // hyper refuses what is no number, and two that differ.
@@ -199,6 +256,8 @@ impl Head {
     fn verdict(&self) -> Result<(), Ambiguous> {
         if self.has_bare_line_feed {
             Err(Ambiguous::BareLineFeed)
+        } else if self.is_padded {
+            Err(Ambiguous::Padded)
         } else if self.encodings > 0 && self.length.is_some() {
             Err(Ambiguous::LengthAndEncoding)
         } else if self.encodings > 1 || self.encodings == 1 && !self.is_chunked {
@@ -249,6 +308,27 @@ mod tests {
             ("P / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n", Err(Ambiguous::Encoding)),
         ] {
             assert_eq!(verdicts(format!("{head}\r\n").as_bytes()), [verdict], "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_judged_alike_whole_and_in_pieces_and_is_not_kept() {
+        let padded = format!("Content-Length:{}5\r\n", " ".repeat(START_BYTES));
+        let long = format!("A: {}\r\n", "x".repeat(20_000));
+        let target = "x".repeat(20_000);
+        for (lines, verdict) in [
+            (padded.clone(), Err(Ambiguous::Padded)),
+            (long.clone(), Ok(())),
+            (long + &padded, Err(Ambiguous::Padded)),
+        ] {
+            let bytes = format!("P /{target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+            assert_eq!(verdicts(bytes.as_bytes()), [verdict]);
+            let mut framing = Framing::default();
+            for byte in bytes.as_bytes() {
+                framing.feed(&[*byte]).expect("well formed");
+                assert!(framing.begun.start.len() <= START_BYTES);
+            }
+            assert_eq!(framing.verdicts, [verdict]);
         }
     }
 

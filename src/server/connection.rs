@@ -22,7 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 /// Bytes of a request's head, and of the pieces in which a body is read.
@@ -35,13 +35,15 @@ const UNREAD_MS: u32 = 60_000;
 /// Bytes that the kernel holds for a client that does not read; by itself it takes up to 4 MiB.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
-/// Serves a connection to its end, or until its place is needed.
+/// Serves a connection to its end, or until its place is needed; `_running` tells by its end that it is
+/// over.
 pub async fn talk(
     stream: TcpStream,
     peer: SocketAddr,
     app: Arc<App>,
     seat: Seat,
     mut stopping: watch::Receiver<bool>,
+    _running: mpsc::Sender<()>,
 ) {
     let seat = Arc::new(seat);
     // Small answers leave at once, and who reads nothing is let go of; a socket that cannot do that
@@ -55,13 +57,23 @@ pub async fn talk(
         began = timeout(HEAD_TIME, stream.readable()) => began,
     };
     if matches!(began, Ok(Ok(()))) {
-        // On the heap, or the silent ones would pay for it too.
-        let exchange = Box::pin(exchange(stream, peer, app, seat.clone(), stopping));
+        let exchange = boxed_exchange(stream, peer, app, seat.clone(), stopping);
         tokio::select! {
             () = seat.evicted() => {}
             () = exchange => {}
         }
     }
+}
+
+/// On the heap, and made here, or the silent connections would pay for it too.
+fn boxed_exchange(
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: Arc<App>,
+    seat: Arc<Seat>,
+    stopping: watch::Receiver<bool>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(exchange(stream, peer, app, seat, stopping))
 }
 
 async fn exchange(
