@@ -38,6 +38,7 @@ pub async fn serve(
     clock: Arc<dyn Clock>,
     mut stopping: watch::Receiver<bool>,
 ) {
+    connection::prepare(&listener);
     let places = Arc::new(Places::new(getrlimit(Resource::Nofile).current));
     // Nothing is ever sent: it ends when the last connection has dropped its end.
     let (running, mut all_ended) = mpsc::channel::<()>(1);

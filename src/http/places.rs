@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 /// All places; each may cost `BUFFER_BYTES` (`server`) and a file descriptor.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Places of connections that have not shown the key.
-pub const STRANGERS_MAX: usize = 512;
+pub const STRANGERS_MAX: usize = 384;
 
 pub struct Places {
     connections_max: usize,
@@ -287,7 +287,7 @@ mod tests {
         };
         assert_eq!(places(None), (CONNECTIONS_MAX, STRANGERS_MAX));
         assert_eq!(places(Some(1 << 20)), (CONNECTIONS_MAX, STRANGERS_MAX));
-        assert_eq!(places(Some(1024)), (896, 448));
+        assert_eq!(places(Some(1024)), (896, 384));
         assert_eq!(places(Some(0)), (16, 8));
     }
 }

@@ -12,7 +12,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_nodelay, set_tcp_user_timeout};
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -35,6 +35,14 @@ const UNREAD_MS: u32 = 60_000;
 /// Bytes that the kernel holds for a client that does not read; by itself it takes up to 4 MiB.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
 
+/// Sets up the listening socket, whose options its connections have from it: small answers leave at
+/// once, and who reads nothing is let go of. A socket that cannot do that still works.
+pub fn prepare(listener: &TcpListener) {
+    let _ = set_tcp_nodelay(listener, true);
+    let _ = set_tcp_user_timeout(listener, UNREAD_MS);
+    let _ = set_socket_send_buffer_size(listener, SEND_BUFFER_BYTES);
+}
+
 /// Serves a connection to its end, or until its place is needed; `_running` tells by its end that it is
 /// over.
 pub async fn talk(
@@ -46,17 +54,16 @@ pub async fn talk(
     _running: mpsc::Sender<()>,
 ) {
     let seat = Arc::new(seat);
-    // Small answers leave at once, and who reads nothing is let go of; a socket that cannot do that
-    // still works.
-    let _ = stream.set_nodelay(true);
-    let _ = set_tcp_user_timeout(&stream, UNREAD_MS);
-    let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+    // Looked at and left there; `readable` alone is true of every new socket.
+    let mut first = [0];
+    // Biased: a request that has arrived is heard although the server is stopping.
     let began = tokio::select! {
+        biased;
         () = seat.evicted() => return,
+        began = timeout(HEAD_TIME, stream.peek(&mut first)) => began,
         _ = stopping.wait_for(|stopping| *stopping) => return,
-        began = timeout(HEAD_TIME, stream.readable()) => began,
     };
-    if matches!(began, Ok(Ok(()))) {
+    if matches!(began, Ok(Ok(1))) {
         let exchange = boxed_exchange(stream, peer, app, seat.clone(), stopping);
         tokio::select! {
             () = seat.evicted() => {}
@@ -104,6 +111,7 @@ async fn exchange(
         .serve_connection(TokioIo::new(watched), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => {
             connection.as_mut().graceful_shutdown();

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// As `STRANGERS_MAX` in `src/http/places.rs`.
-const STRANGERS_MAX: usize = 512;
+const STRANGERS_MAX: usize = 384;
 
 /// Whether the other side has ended this connection.
 fn has_ended(stream: &mut TcpStream) -> bool {
