@@ -44,13 +44,15 @@ fn a_request_with_two_lengths_is_refused_and_what_it_hides_does_nothing() {
     let (honest, hidden) = (Honest::start(&server), create());
     let sized = |length: usize| format!("Content-Length: {length}\r\n");
     let chunked = "Transfer-Encoding: chunked\r\n";
-    let empty = "0\r\n\r\n";
-    let whole = hidden.len() + empty.len();
+    // A body that would create a task, where it is read as chunks.
+    let task = r#"{"context_id":"chunked","agent_slug":"a","prompt":"p"}"#;
+    let chunks = format!("{:x}\r\n{task}\r\n0\r\n\r\n", task.len());
+    let whole = hidden.len() + chunks.len();
     for (what, lines, body) in [
-        ("CL then TE", sized(whole) + chunked, format!("{empty}{hidden}")),
-        ("TE then CL", chunked.to_owned() + &sized(whole), format!("{empty}{hidden}")),
-        ("CL 0 and TE", sized(0) + chunked, format!("{empty}{hidden}")),
-        ("a CL that is none, and TE", format!("{chunked}Content-Length: x\r\n"), empty.into()),
+        ("CL then TE", sized(whole) + chunked, format!("{chunks}{hidden}")),
+        ("TE then CL", chunked.to_owned() + &sized(whole), format!("{chunks}{hidden}")),
+        ("CL 0 and TE", sized(0) + chunked, format!("{chunks}{hidden}")),
+        ("a CL that is none, and TE", format!("{chunked}Content-Length: x\r\n"), chunks.clone()),
         ("two CL", sized(0) + &sized(hidden.len()), hidden.clone()),
         ("two CL in one line", format!("Content-Length: 0, {}\r\n", hidden.len()), hidden.clone()),
     ] {
@@ -59,7 +61,7 @@ fn a_request_with_two_lengths_is_refused_and_what_it_hides_does_nothing() {
     // The whole thing as a proxy passes it on, one good request before it and one behind.
     let good = format!("GET {HEALTH} HTTP/1.1\r\nHost: x\r\n\r\n");
     let hiding = head(&(sized(whole) + chunked));
-    let bytes = format!("{good}{hiding}{empty}{hidden}{good}");
+    let bytes = format!("{good}{hiding}{chunks}{hidden}{good}");
     assert_eq!(statuses(&server, bytes.as_bytes()), [200, 400]);
     no_task_but_the_honest_one(&server);
     honest.still_holds();
@@ -69,6 +71,8 @@ fn a_request_with_two_lengths_is_refused_and_what_it_hides_does_nothing() {
 fn an_encoding_that_is_not_exactly_chunked_is_refused() {
     let server = with_key();
     let (honest, hidden) = (Honest::start(&server), create());
+    let task = r#"{"context_id":"chunked","agent_slug":"a","prompt":"p"}"#;
+    let chunks = format!("{:x}\r\n{task}\r\n0\r\n\r\n", task.len());
     for value in [
         "chunked, identity",
         "identity, chunked",
@@ -86,7 +90,7 @@ fn an_encoding_that_is_not_exactly_chunked_is_refused() {
         "chunked\r\nTransfer-Encoding: chunked",
         "chunked\r\nTransfer-Encoding: identity",
     ] {
-        let bytes = head(&format!("Transfer-Encoding: {value}\r\n")) + "0\r\n\r\n" + &hidden;
+        let bytes = head(&format!("Transfer-Encoding: {value}\r\n")) + &chunks + &hidden;
         refused(&server, value, bytes.as_bytes());
     }
     let old = head("Transfer-Encoding: chunked\r\n").replace("HTTP/1.1", "HTTP/1.0");

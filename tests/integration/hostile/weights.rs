@@ -80,35 +80,55 @@ fn large_bodies_that_stand_still_stop_no_small_one() {
              Content-Length: {length}\r\n\r\n"
         )
     };
-    // Each sends fifteen of its sixteen megabytes; there is room for three such and some.
-    let mut refused = 0;
-    let mut held = Vec::new();
-    for _ in 0..8 {
-        let mut stream = open(&server);
-        stream.write_all(head(16_000_000).as_bytes()).unwrap();
-        // It may be refused and closed on the way.
-        stream.write_all(&vec![b' '; 15_000_000]).ok();
-        held.push(BufReader::new(stream));
-    }
-    for stream in &mut held {
-        stream.get_ref().set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        match read_head(stream) {
-            Ok(answer) if answer.status == 503 => refused += 1,
-            Ok(answer) => panic!("{answer}"),
-            // Still in flight, or closed on the way and the answer was lost.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => refused += 1,
+    // Nearly whole bodies that stand still, until there is no room for one of them.
+    let stand_still = |length: usize, count: usize| {
+        let mut held = Vec::new();
+        for _ in 0..count {
+            let mut stream = open(&server);
+            stream.write_all(head(length).as_bytes()).unwrap();
+            // It may be refused and closed on the way.
+            stream.write_all(&vec![b' '; length - 1]).ok();
+            stream.set_nonblocking(true).unwrap();
+            held.push(BufReader::new(stream));
         }
-    }
-    assert!((3..8).contains(&refused), "{refused} of 120 MB of bodies in flight were refused");
-    let mut client = keyed(&server);
-    let mut create = |length: usize| {
-        let body = json!({"context_id": "c", "agent_slug": "a", "prompt": "p".repeat(length)});
-        client.post(TASKS, body)
+        let mut refused = vec![false; count];
+        eventually("bodies are refused", || {
+            for (stream, refused) in held.iter_mut().zip(&mut refused) {
+                match read_head(stream) {
+                    Ok(answer) if answer.status == 503 => *refused = true,
+                    Ok(answer) => panic!("{answer}"),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    // Closed on the way, and the answer was lost.
+                    Err(_) => *refused = true,
+                }
+            }
+            refused.iter().any(|refused| *refused).then_some(())
+        });
+        held
     };
-    assert_eq!(create(14_000_000).refused_somehow(503), "bodies_in_flight");
-    create(10).ok(201);
-    create(50_000).ok(201);
+    let _large = stand_still(15_000_000, 8);
+    let _middling = stand_still(1_000_000, 20);
+    let _less = stand_still(100_000, 40);
+    let mut client = keyed(&server);
+    let body = |length: usize| {
+        json!({"context_id": "c", "agent_slug": "a", "prompt": "p".repeat(length)}).to_string()
+    };
+    let json = [("Content-Type", "application/json")];
+    // Refused on the way, so that its answer may be lost.
+    if let Ok(answer) = client.try_send("POST", TASKS, &json, Some(body(14_000_000).as_bytes())) {
+        assert_eq!(answer.refused_somehow(503), "bodies_in_flight");
+    }
+    let mut create =
+        |length: usize| client.send("POST", TASKS, &json, Some(body(length).as_bytes()));
+    let mut small = Vec::new();
+    for _ in 0..10 {
+        let mut stream = open(&server);
+        stream.write_all(head(60_000).as_bytes()).unwrap();
+        stream.write_all(&[b' '; 59_999]).unwrap();
+        small.push(stream);
+        create(10).ok(201);
+        create(50_000).ok(201);
+    }
     memory.grew_at_most_mib(160);
     honest.still_holds();
 }
