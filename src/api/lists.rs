@@ -50,7 +50,7 @@ impl App {
         // The permit goes with the read, which goes on when its caller has hung up.
         let turn = self.pages.clone().acquire_owned().await.expect("it is never closed");
         let page = self.engine.read(move |query| {
-            let _turn = turn;
+            let _ = &turn;
             let page = read(query)?;
             Ok((encode(&page.rows), page.next))
         });
