@@ -29,6 +29,9 @@ use tokio::sync::watch;
 /// Time for reads that are still under way when everything else has ended.
 const READS_GRACE: Duration = Duration::from_secs(2);
 
+/// Connections that the kernel holds until they are accepted.
+const NEWCOMERS_WAITING: i32 = 4_096;
+
 /// One line for the person who starts us; a stderr that cannot be written stops nothing.
 fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "bloom-runtime: {line}");
@@ -192,7 +195,8 @@ async fn run(
     let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock.clone()));
 
     tokio::spawn(writer.hand_out_answers());
-    let serving = tokio::spawn(server::serve(listener, Arc::new(app), stopping.clone()));
+    let serving =
+        tokio::spawn(server::serve(listener, Arc::new(app), clock.clone(), stopping.clone()));
     let moving = tokio::spawn(mover::run(engine.clone(), stopping.clone()));
     let removing = retention::run(engine.clone(), clock, config.retention_days, stopping.clone());
     let removing = tokio::spawn(removing);
@@ -233,6 +237,9 @@ async fn asked_to_stop() {
 fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
     let listening = std::net::TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
+        // The standard library asks for 128; a flood of newcomers would fill that, and an honest one
+        // among them would try again after a second only.
+        rustix::net::listen(&listener, NEWCOMERS_WAITING)?;
         Ok(listener)
     });
     listening.map_err(|error| cannot_listen(address, &error))

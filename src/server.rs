@@ -1,108 +1,111 @@
 //! The sockets: accepting, one task per connection, and a stop that loses nobody's request.
 //!
-//! Must stay true: connections, header bytes and header time are bounded (P9); after the stop nothing
-//! new is accepted and what runs gets `STOP_GRACE` to finish. Not here: what a request means (`api`).
+//! Must stay true: connections, header bytes and header time are bounded (P9); a connection that has
+//! not said a word costs next to nothing; after the stop nothing new is accepted and what runs gets
+//! `STOP_GRACE` to finish. Not here: what a request means (`api`), who makes room (`http::places`).
+
+mod connection;
 
 use crate::api::App;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::set_tcp_user_timeout;
-use std::convert::Infallible;
+use crate::clock::{Clock, Mono};
+use crate::http::places::Places;
+use rustix::process::{Resource, getrlimit};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-/// Connections at a time; each may cost `BUFFER_BYTES` and a file descriptor.
-pub const CONNECTIONS_MAX: usize = 4_096;
-/// Bytes of a request's head, and of the pieces in which a body is read.
-const BUFFER_BYTES: usize = 32 << 10;
-const HEADERS_MAX: usize = 64;
-/// Time for a request's head; also how long an idle connection is kept.
-const HEAD_TIME: Duration = Duration::from_secs(30);
-/// Milliseconds that an answer may lie unread before the connection ends.
-const UNREAD_MS: u32 = 60_000;
 /// Time for what runs when the server is told to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How many newcomers are let in before those who have said something are heard.
+const ACCEPTED_AT_ONCE: u32 = 64;
 /// Pause after a failed accept (no file descriptor is left), so that it cannot spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Milliseconds between two lines about the same trouble.
+const COMPLAINT_EVERY_MS: u64 = 60_000;
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
 retry-after: 1\r\nconnection: close\r\ncontent-length: 73\r\n\r\n\
 {\"error\":\"Too many connections; try again\",\"code\":\"too_many_connections\"}";
 
 /// Serves until `stopping` turns true, then waits for what runs.
-pub async fn serve(listener: TcpListener, app: Arc<App>, mut stopping: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut complained = false;
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    clock: Arc<dyn Clock>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    connection::prepare(&listener);
+    let places = Arc::new(Places::new(getrlimit(Resource::Nofile).current));
+    // Nothing is ever sent: it ends when the last connection has dropped its end.
+    let (running, mut all_ended) = mpsc::channel::<()>(1);
+    let mut accepted_at_once = 0;
+    let (mut crowded, mut failing) = (Complaint::default(), Complaint::default());
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match places.clone().try_acquire_owned() {
-                Ok(place) => {
-                    tokio::spawn(converse(stream, peer, app.clone(), stopping.clone(), place));
+            Ok((stream, peer)) => {
+                let before = places.evicted();
+                let seat = places.take(peer.ip());
+                if seat.is_none() || places.evicted() > before {
+                    crowded.say(clock.as_ref(), || {
+                        format!(
+                            "connections limit={} without_key_limit={} reached: the oldest without \
+                             the key make room, so far {}",
+                            places.connections_max(),
+                            places.strangers_max(),
+                            places.evicted()
+                        )
+                    });
                 }
-                Err(_) => {
-                    if !std::mem::replace(&mut complained, true) {
-                        log::warn!(
-                            "connections limit={CONNECTIONS_MAX} reached, newcomers get 503"
-                        );
+                match seat {
+                    Some(seat) => {
+                        let (app, stopping) = (app.clone(), stopping.clone());
+                        let running = running.clone();
+                        let talk = connection::talk(stream, peer, app, seat, stopping, running);
+                        tokio::spawn(talk);
                     }
-                    tokio::spawn(turn_away(stream));
+                    None => drop(tokio::spawn(turn_away(stream))),
                 }
-            },
+                accepted_at_once += 1;
+                if accepted_at_once >= ACCEPTED_AT_ONCE {
+                    accepted_at_once = 0;
+                    // Sockets are looked at before this goes on: in a flood of newcomers, one with
+                    // the key is known before others need its place.
+                    tokio::task::yield_now().await;
+                }
+            }
             Err(error) => {
-                log::warn!("accept failed: {error}");
+                failing.say(clock.as_ref(), || format!("accept failed: {error}"));
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    drop(listener);
-    let all = u32::try_from(CONNECTIONS_MAX).expect("a small number");
-    if timeout(STOP_GRACE, places.acquire_many(all)).await.is_err() {
+    drop((listener, running));
+    if timeout(STOP_GRACE, all_ended.recv()).await.is_err() {
         log::warn!("stop: requests were still running after {}s", STOP_GRACE.as_secs());
     }
 }
 
-async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    app: Arc<App>,
-    mut stopping: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
-) {
-    // Small answers leave at once, and who reads nothing is let go of; a socket that cannot do that
-    // still works.
-    let _ = stream.set_nodelay(true);
-    let _ = set_tcp_user_timeout(&stream, UNREAD_MS);
-    let service = service_fn(move |request| {
-        let app = app.clone();
-        async move { Ok::<_, Infallible>(app.handle(peer, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(BUFFER_BYTES)
-        .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+/// Something that is said once a minute at the most, however often it happens.
+#[derive(Default)]
+struct Complaint {
+    quiet_until: Mono,
+}
+
+impl Complaint {
+    fn say(&mut self, clock: &dyn Clock, text: impl FnOnce() -> String) {
+        let now = clock.now().mono;
+        if now >= self.quiet_until {
+            self.quiet_until = Mono(now.0.saturating_add(COMPLAINT_EVERY_MS));
+            log::warn!("{}", text());
         }
-    };
-    if let Err(error) = ended {
-        log::debug!("connection from {peer} ended: {error}");
     }
 }
 

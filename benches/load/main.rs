@@ -2,15 +2,18 @@
 //!
 //! `cargo bench --bench load -- [--short] [--seconds N] [--only 64,8,1] [--dir DIR]
 //! [--program PATH] [--log-level WORD]` starts the release binary on a folder of its own in DIR and
-//! drives it over keep-alive connections. Figures are for people: nothing here fails on an absolute
+//! drives it over keep-alive connections. With `--hostile [--attack WORD]` it is attacked instead, and
+//! what honest callers notice of that is measured (`hostile`). Figures are for people: nothing here fails on an absolute
 //! time. Not here: another machine as generator, so the generator is kept light (one thread, one
 //! task a connection, `wire`) and its own CPU time stands beside the server's.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+mod attacks;
 mod cycle;
 mod drive;
 #[allow(dead_code, reason = "shared with the scale program, which uses all of it")]
 mod figures;
+mod hostile;
 #[allow(dead_code, reason = "shared with the scale program, which uses all of it")]
 mod server;
 mod wire;
@@ -18,7 +21,7 @@ mod wire;
 use cycle::Cycle;
 use drive::{drive, print_header, print_load};
 use figures::{Latencies, print_disk};
-use server::Server;
+use server::{Server, unlimited};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +38,9 @@ struct Options {
     program: PathBuf,
     /// The server's own default unless said otherwise: its log lines are part of its work.
     log_level: Option<String>,
+    is_hostile: bool,
+    /// Attacks whose name has this word in it.
+    attack: String,
 }
 
 fn options() -> Options {
@@ -44,6 +50,8 @@ fn options() -> Options {
         dir: std::env::temp_dir(),
         program: PathBuf::from(env!("CARGO_BIN_EXE_bloom-runtime")),
         log_level: None,
+        is_hostile: false,
+        attack: String::new(),
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -56,6 +64,8 @@ fn options() -> Options {
                 let numbers = numbers.split(',').map(str::parse).collect::<Result<_, _>>();
                 options.only = numbers.expect("numbers of connections, such as 64,8,1");
             }
+            "--hostile" => options.is_hostile = true,
+            "--attack" => options.attack = value(),
             "--dir" => options.dir = value().into(),
             "--log-level" => options.log_level = Some(value()),
             "--program" => options.program = value().into(),
@@ -153,12 +163,16 @@ async fn measure(options: &Options, server: &mut Server) {
 
 fn main() {
     let options = options();
+    if options.is_hostile {
+        return hostile::measure(&options);
+    }
     let calibration = Duration::from_secs_f64(options.seconds.min(2.0));
     print_disk("before", &options.dir, calibration);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("epoll").block_on(async {
-        let log_level = options.log_level.clone();
-        let mut server = Server::start(&options.program, &options.dir, log_level).await;
+        let level = options.log_level.as_deref().map(|level| ("LOG_LEVEL", level));
+        let env = unlimited(level.as_slice());
+        let mut server = Server::start(&options.program, &options.dir, env).await;
         measure(&options, &mut server).await;
     });
     print_disk("after", &options.dir, calibration);

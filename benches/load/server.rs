@@ -21,27 +21,29 @@ pub struct Server {
     dir: PathBuf,
     /// A folder of its own goes with it.
     is_own: bool,
-    env: Vec<(&'static str, String)>,
+    env: Vec<(String, String)>,
     pub address: SocketAddr,
     /// From the start of the process to its first answer.
     pub started_in: Duration,
 }
 
+/// Settings of a server that limits no rates, and these.
+pub fn unlimited(more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let all = [("RATE_LIMIT_PER_MINUTE", "0")].into_iter().chain(more.iter().copied());
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 impl Server {
-    pub async fn start(program: &Path, dir: &Path, log_level: Option<String>) -> Server {
+    /// With these variables besides the server's own defaults.
+    pub async fn start(program: &Path, dir: &Path, env: Vec<(String, String)>) -> Server {
         let dir = dir.join(format!("bloom-load-{}", std::process::id()));
-        let env = log_level.into_iter().map(|level| ("LOG_LEVEL", level)).collect();
         let mut server = Server::start_on(program, dir, env).await;
         server.is_own = true;
         server
     }
 
     /// Starts it on a folder whose `data/` may be there already, and leaves that when it ends.
-    pub async fn start_on(
-        program: &Path,
-        dir: PathBuf,
-        env: Vec<(&'static str, String)>,
-    ) -> Server {
+    pub async fn start_on(program: &Path, dir: PathBuf, env: Vec<(String, String)>) -> Server {
         std::fs::create_dir_all(&dir).expect("a writable folder");
         std::fs::write(dir.join("runtime.env"), "").expect("a writable folder");
         let began = Instant::now();
@@ -135,6 +137,17 @@ impl Server {
         number.unwrap_or_else(|| panic!("no {name} in /proc/<pid>/{file}"))
     }
 
+    /// Lets `VmHWM` begin anew from what is resident now.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("a process of ours");
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_none()
+    }
+
     pub fn cpu(&self) -> Duration {
         figures::cpu(&self.child.id().to_string())
     }
@@ -161,10 +174,9 @@ impl Server {
 
 const LOG: &str = "runtime.log";
 
-fn spawn(program: &Path, dir: &Path, env: &[(&'static str, String)]) -> Child {
+fn spawn(program: &Path, dir: &Path, env: &[(String, String)]) -> Child {
     let mut command = Command::new(program);
-    command.env_clear().env("RATE_LIMIT_PER_MINUTE", "0");
-    command.envs(env.iter().map(|(name, value)| (name, value)));
+    command.env_clear().envs(env.iter().map(|(name, value)| (name, value)));
     command.args(["serve", "--host", "127.0.0.1", "--port", "0"]);
     command.arg("--data-dir").arg(dir.join("data")).arg("--env-file").arg(dir.join("runtime.env"));
     let log = File::create(dir.join(LOG)).expect("a writable folder");

@@ -11,7 +11,7 @@ use crate::figures::Latencies;
 use crate::idle::Crowd;
 use crate::lists;
 use crate::options::Options;
-use crate::server::Server;
+use crate::server::{Server, unlimited};
 use crate::table::{kib_as_mib, line, median, mib, micros_each, p50_p99, seconds, spread, title};
 use crate::wire::Connection;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn cost(moving: &Moving) -> String {
 /// From the start of the process to its first answer, after each kind of end.
 pub async fn starts(options: &Options, dir: &Path) {
     title("start to first answer");
-    let mut server = Server::start_on(&options.program, dir.into(), Vec::new()).await;
+    let mut server = Server::start_on(&options.program, dir.into(), unlimited(&[])).await;
     let none: Arc<[String]> = Arc::default();
     let mut how = "";
     let mut times: [Vec<Duration>; 4] = Default::default();
@@ -102,10 +102,10 @@ pub async fn beside(options: &Options, dir: &Path) {
     title(
         "transitions a second beside it, and on an empty store, in turns (create, lease, complete)",
     );
-    let mut full = Server::start_on(&options.program, dir.into(), Vec::new()).await;
+    let mut full = Server::start_on(&options.program, dir.into(), unlimited(&[])).await;
     let empty_dir = dir.join("empty");
     std::fs::remove_dir_all(&empty_dir).ok();
-    let mut empty = Server::start_on(&options.program, empty_dir.clone(), Vec::new()).await;
+    let mut empty = Server::start_on(&options.program, empty_dir.clone(), unlimited(&[])).await;
     let none: Arc<[String]> = Arc::default();
     for connections in [1, 8, 64] {
         let (mut here, mut there, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -146,7 +146,7 @@ pub async fn beside(options: &Options, dir: &Path) {
 
 /// Lists with each filter, and counts.
 pub async fn reading(options: &Options, dir: &Path) {
-    let mut server = Server::start_on(&options.program, dir.into(), Vec::new()).await;
+    let mut server = Server::start_on(&options.program, dir.into(), unlimited(&[])).await;
     let tasks = tasks_total(&server).await;
     for rows in [50, 1_000] {
         title(&format!("reading, one connection, pages of {rows}"));
@@ -183,7 +183,7 @@ pub async fn idle(options: &Options, dir: &Path) {
     let (workers, listeners) = (options.workers, options.listeners);
     title(&format!("{workers} waiting workers and {listeners} event listeners"));
     // Each claim that ends without a task is a line of the access log, which is not the store's.
-    let env = vec![("LOG_LEVEL", "warn".into()), ("RETENTION_DAYS", "36500".into())];
+    let env = unlimited(&[("LOG_LEVEL", "warn"), ("RETENTION_DAYS", "36500")]);
     let mut server = Server::start_on(&options.program, dir.into(), env).await;
     let before = server.memory_kib("VmRSS");
     let mut crowd = Crowd::gather(&server, workers, listeners).await;

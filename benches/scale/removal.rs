@@ -4,7 +4,7 @@ use crate::cycle::Cycle;
 use crate::drive::drive;
 use crate::options::Options;
 use crate::phases::tasks_total;
-use crate::server::Server;
+use crate::server::{Server, unlimited};
 use crate::table::{kib_as_mib, line, mib, micros_each, p50_p99, seconds, title};
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +19,7 @@ pub async fn run(options: &Options, dir: &Path) {
     title("retention of the older half");
     let none: Arc<[String]> = Arc::default();
     let start = |env| Server::start_on(&options.program, dir.into(), env);
-    let mut server = start(Vec::new()).await;
+    let mut server = start(unlimited(&[])).await;
     let before = tasks_total(&server).await;
     let load = drive(&server, Cycle::Three, 8, options.seconds, &none).await;
     line("8 connections before it", &p50_p99(&load.times), "");
@@ -27,7 +27,7 @@ pub async fn run(options: &Options, dir: &Path) {
     let size = |name: &str| dir.join("data").join(name).metadata().map_or(0, |found| found.len());
     let full = size("archive.redb");
 
-    let mut server = start(vec![("RETENTION_DAYS", RETENTION_DAYS.into())]).await;
+    let mut server = start(unlimited(&[("RETENTION_DAYS", RETENTION_DAYS)])).await;
     let began = Instant::now();
     let load = drive(&server, Cycle::Three, 8, options.seconds, &none).await;
     line("8 connections while it removes", &p50_p99(&load.times), "");
@@ -61,7 +61,7 @@ pub async fn run(options: &Options, dir: &Path) {
     let total = tasks_total(&server).await;
     server.terminate();
     compact(options, dir);
-    let mut server = start(Vec::new()).await;
+    let mut server = start(unlimited(&[])).await;
     assert_eq!(tasks_total(&server).await, total, "compaction lost a task");
     line("start after it", &format!("{} ms", server.started_in.as_millis()), "");
     server.terminate();

@@ -1,8 +1,8 @@
 //! Handlers of lists and counts: bare arrays, newest first, page by page.
 //!
 //! Must stay true: a page is read and encoded on a thread that may block; `limit` and `cursor` are
-//! optional and bounded (`CONTRACT`, Where we are better). A cursor is opaque to callers: the sequence
-//! of the last row, in hexadecimal. Not here: what a page holds (`engine::query`).
+//! optional and bounded (`CONTRACT`, Where we are better). Not here: what a page holds
+//! (`engine::query`), how `limit` and `cursor` are read (`http::paging`).
 
 use super::{App, Call};
 use crate::domain::{LeaseStatus, TaskStatus};
@@ -10,13 +10,12 @@ use crate::engine::{EngineError, Page, Query};
 use crate::http::answer::{Answer, json, with_header};
 use crate::http::error::ApiError;
 use crate::http::form::encode_value;
+use crate::http::paging::{self, ROWS_MAX};
 use crate::wire;
 use hyper::StatusCode;
 use hyper::header::LINK;
 use serde::Serialize;
 
-/// Rows of a page at the most, and without a `limit`.
-const ROWS_MAX: usize = 1_000;
 const AUDIT_ROWS: usize = 100;
 const RUNS: usize = 50;
 
@@ -28,29 +27,16 @@ struct Paging {
 
 impl Paging {
     fn of(call: &Call, default_limit: usize) -> Result<Paging, ApiError> {
-        let cursor = match call.query("cursor") {
-            None | Some("") => None,
-            Some(text) => Some(u64::from_str_radix(text, 16).map_err(|_| {
-                let text = "The cursor is none that a page's Link gave";
-                ApiError::unreadable(StatusCode::BAD_REQUEST, "bad_cursor", text)
-            })?),
-        };
-        Ok(Paging { limit: limit(call.query("limit"), default_limit), cursor })
+        let cursor = paging::cursor(call.query("cursor")).map_err(|_| {
+            let text = "The cursor is none that a page's Link gave";
+            ApiError::unreadable(StatusCode::BAD_REQUEST, "bad_cursor", text)
+        })?;
+        Ok(Paging { limit: paging::limit(call.query("limit"), default_limit), cursor })
     }
 
     fn before(&self) -> u64 {
         self.cursor.unwrap_or(u64::MAX)
     }
-}
-
-/// Leading digits count; none, 0 or nonsense mean the default (`CONTRACT §3`, audit).
-fn limit(text: Option<&str>, default: usize) -> usize {
-    let digits = text.unwrap_or("").trim_start();
-    let digits = &digits[..digits.bytes().take_while(u8::is_ascii_digit).count()];
-    let wanted = digits.bytes().fold(0usize, |sum, digit| {
-        sum.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
-    });
-    if wanted == 0 { default } else { wanted.min(ROWS_MAX) }
 }
 
 impl App {
@@ -61,7 +47,10 @@ impl App {
         read: impl Fn(&Query) -> Result<Page<T>, EngineError> + Send + Sync + 'static,
         encode: impl Fn(&[T]) -> Answer + Send + Sync + 'static,
     ) -> Result<Answer, ApiError> {
+        // The permit goes with the read, which goes on when its caller has hung up.
+        let turn = self.pages.clone().acquire_owned().await.expect("it is never closed");
         let page = self.engine.read(move |query| {
+            let _ = &turn;
             let page = read(query)?;
             Ok((encode(&page.rows), page.next))
         });
@@ -153,30 +142,6 @@ fn next_link(call: &Call, next: u64) -> String {
     for (name, value) in call.query.iter().filter(|(name, _)| name != "cursor") {
         link.push_str(&format!("{}={}&", encode_value(name), encode_value(value)));
     }
-    link.push_str(&format!("cursor={next:x}>; rel=\"next\""));
+    link.push_str(&format!("cursor={}>; rel=\"next\"", paging::print(next)));
     link
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_read_as_the_original_reads_it_but_never_above_the_most() {
-        for (text, rows) in [
-            (None, 100),
-            (Some(""), 100),
-            (Some("0"), 100),
-            (Some("-1"), 100),
-            (Some("abc"), 100),
-            (Some("1abc"), 1),
-            (Some(" 7"), 7),
-            (Some("2.9"), 2),
-            (Some("1000"), 1000),
-            (Some("1001"), 1000),
-            (Some("1000000000000000000000"), 1000),
-        ] {
-            assert_eq!(limit(text, 100), rows, "{text:?}");
-        }
-    }
 }

@@ -13,11 +13,16 @@ mod workers;
 use crate::clock::Clock;
 use crate::config::{Config, Network, Secret};
 use crate::engine::Engine;
-use crate::http::answer::{Answer, TEXT, bytes, with_header};
-use crate::http::body::{BODY_BYTES_MAX, Budget, SMALL_BODY_BYTES_MAX, payload, receive};
+use crate::http::answer::{Answer, AnswerBudget, TEXT, bytes, with_header};
+use crate::http::body::{
+    BODY_BYTES_MAX, Budget, OPEN_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, Use, payload, receive,
+};
 use crate::http::client_address::{Scheme, client_address, forwarded_scheme};
 use crate::http::error::ApiError;
 use crate::http::form::parse_form;
+use crate::http::framing::Ambiguous;
+use crate::http::log_allowance::{Line, LogAllowance};
+use crate::http::places::Seat;
 use crate::http::rate_limit::{Class, RateLimiter, Verdict};
 use crate::http::routes::{Endpoint, Route, Routed, is_api, route};
 use crate::membridge::Membridge;
@@ -28,12 +33,15 @@ use hyper::{Method, Request, StatusCode, Uri};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 const API_KEY: &str = "x-runtime-api-key";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest path that a log line shows.
 const LOGGED_PATH_CHARS: usize = 200;
+
+/// Pages that are read at the same time; the others wait their turn.
+const PAGES_AT_ONCE: usize = 2;
 
 /// Everything a handler may use.
 pub struct App {
@@ -47,12 +55,23 @@ pub struct App {
     allowed_hosts: Vec<String>,
     redirects_to_https: bool,
     limiter: Mutex<RateLimiter>,
+    lines_of_strangers: Mutex<LogAllowance>,
     budget: Budget,
+    answers: AnswerBudget,
+    /// Turns to read a page, each of which may hold megabytes while it is read.
+    pages: Arc<Semaphore>,
     listeners: Arc<AtomicUsize>,
     stopping: watch::Receiver<bool>,
     /// Tells this run's request ids from another's.
     run: u64,
     requests: AtomicU64,
+}
+
+/// The connection that a request came on, and whether everybody sees where the request ends.
+pub struct Caller<'a> {
+    pub peer: SocketAddr,
+    pub seat: &'a Seat,
+    pub framing: Result<(), Ambiguous>,
 }
 
 /// A request on its way to a handler.
@@ -94,7 +113,10 @@ impl App {
             allowed_hosts: config.allowed_hosts.clone(),
             redirects_to_https: config.redirects_to_https(),
             limiter: Mutex::new(limiter),
+            lines_of_strangers: Mutex::default(),
             budget: Budget::default(),
+            answers: AnswerBudget::default(),
+            pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
             listeners: Arc::default(),
             stopping,
             run,
@@ -102,8 +124,8 @@ impl App {
         }
     }
 
-    /// Answers one request from `peer`, and logs it.
-    pub async fn handle<B>(&self, peer: SocketAddr, request: Request<B>) -> Answer
+    /// Answers one request, and logs it.
+    pub async fn handle<B>(&self, caller: &Caller<'_>, request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -111,43 +133,76 @@ impl App {
         let id = self.request_id(request.headers());
         let method = request.method().clone();
         let uri = request.uri().clone();
+        let class = self.class(request.headers());
+        let is_stranger = self.key.is_some() && class != Class::Authenticated;
+        if is_stranger {
+            // Who has many requests in one breath waits for everybody else between any two of them.
+            tokio::task::yield_now().await;
+        } else {
+            caller.seat.prove();
+        }
         let mut verdict = None;
-        let result = self.serve(peer.ip(), request, &mut verdict).await;
+        let result = self.serve(caller, class, request, &mut verdict).await;
         let mut answer = result.unwrap_or_else(ApiError::into_answer);
         if let Some(verdict) = verdict {
             put_rate_limit(answer.headers_mut(), verdict);
         }
-        let took = self.clock.micros() - began;
-        let path: String = uri.path().chars().take(LOGGED_PATH_CHARS).collect();
-        log::info!(
-            target: "access",
-            "{method} {path} {} {}.{:03}ms id={id}",
-            answer.status().as_u16(),
-            took / 1000,
-            took % 1000
-        );
+        if !is_stranger || self.may_log_stranger() {
+            let took = self.clock.micros() - began;
+            let path: String = uri.path().chars().take(LOGGED_PATH_CHARS).collect();
+            log::info!(
+                target: "access",
+                "{method} {path} {} {}.{:03}ms id={id}",
+                answer.status().as_u16(),
+                took / 1000,
+                took % 1000
+            );
+        }
         with_header(answer, REQUEST_ID, &id)
+    }
+
+    fn may_log_stranger(&self) -> bool {
+        let now = self.clock.now().mono;
+        match self.lines_of_strangers.lock().expect("no holder panics").ask(now) {
+            Line::Written { left_out_before: 0 } => true,
+            Line::Written { left_out_before } => {
+                log::warn!("requests without the key that were not logged: {left_out_before}");
+                true
+            }
+            Line::LeftOut { is_first } => {
+                if is_first {
+                    log::warn!("many requests without the key: the next ones are counted only");
+                }
+                false
+            }
+        }
     }
 
     async fn serve<B>(
         &self,
-        peer: IpAddr,
+        caller: &Caller<'_>,
+        class: Class,
         request: Request<B>,
         verdict: &mut Option<Verdict>,
     ) -> Result<Answer, ApiError>
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let peer = caller.peer.ip();
         let (parts, body) = request.into_parts();
         let (uri, headers) = (parts.uri, parts.headers);
-        self.check_host(&headers)?;
+        if let Err(ambiguous) = caller.framing {
+            let status = StatusCode::BAD_REQUEST;
+            let text = ambiguous.text();
+            return Err(ApiError::unreadable(status, "ambiguous_request", text).closing());
+        }
+        self.check_host(&headers, &uri)?;
         let routed = route(&parts.method, uri.path());
         let endpoint = match &routed {
             Routed::To(route) => Some((route.endpoint, route.lease.is_none())),
             _ => None,
         };
         if is_api(uri.path()) {
-            let class = self.class(&headers);
             self.count(peer, &headers, class, endpoint.map(|(endpoint, _)| endpoint), verdict)?;
             let open = endpoint.is_some_and(|(endpoint, plain)| plain && endpoint.is_open());
             if self.key.is_some() && class != Class::Authenticated && !open {
@@ -176,17 +231,29 @@ impl App {
         })?;
         let bytes_max = match route.endpoint {
             Endpoint::Create | Endpoint::Complete => BODY_BYTES_MAX,
+            endpoint if endpoint.is_open() => OPEN_BODY_BYTES_MAX,
             _ => SMALL_BODY_BYTES_MAX,
         };
+        let only_reads = matches!(parts.method, Method::GET | Method::HEAD);
+        let usage =
+            if only_reads || parts.method == Method::DELETE { Use::Ignored } else { Use::Kept };
         // Its share of the budget is held until the answer.
-        let mut received = receive(body, bytes_max, &self.budget).await?;
-        let payload = match parts.method {
-            Method::GET | Method::HEAD | Method::DELETE => Payload::Absent,
-            _ => payload(&headers, std::mem::take(&mut received.bytes)).await?,
+        let mut received = receive(body, bytes_max, usage, &self.budget).await?;
+        let payload = match usage {
+            Use::Ignored => Payload::Absent,
+            Use::Kept => payload(&headers, std::mem::take(&mut received.bytes)).await?,
         };
         let is_head = parts.method == Method::HEAD;
         let call = Call { route, path: uri.path().into(), query, headers, payload, is_head };
-        self.dispatch(call).await
+        let answer = self.dispatch(call).await?;
+        if !only_reads {
+            // What has taken effect is told in any case.
+            return Ok(answer);
+        }
+        self.answers.count(answer).ok_or_else(|| {
+            let text = "Too much is being read at once; try again in a second";
+            ApiError::unavailable("answers_in_flight", text)
+        })
     }
 
     async fn dispatch(&self, call: Call) -> Result<Answer, ApiError> {
@@ -271,11 +338,11 @@ impl App {
     }
 
     /// A name that was not allowed is a page elsewhere that points its own name here.
-    fn check_host(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
         if self.allowed_hosts.is_empty() {
             return Ok(());
         }
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+        let host = named_host(headers, uri).unwrap_or("");
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
@@ -297,7 +364,7 @@ impl App {
         if !self.redirects_to_https || scheme != Some(Scheme::Http) {
             return None;
         }
-        let host = headers.get(HOST)?.to_str().ok()?;
+        let host = named_host(headers, uri)?;
         let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
         if host.is_empty() || !host.bytes().all(sane) {
             return None;
@@ -311,6 +378,14 @@ impl App {
     /// Seconds since the start.
     fn uptime(&self) -> f64 {
         (self.clock.micros() - self.started) as f64 / 1e6
+    }
+}
+
+/// The host that a request is for: a whole URL as its target says it, else the header (RFC 9112 §3.2.2).
+fn named_host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
+    match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(HOST)?.to_str().ok(),
     }
 }
 

@@ -34,19 +34,25 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A value as it may stand in a message: quoted, without control characters, at most 60 characters.
+/// A value as it may stand in a message: quoted, without control characters, at most 60 characters,
+/// and nothing behind a `=`: where a line end was lost, the next variable and its secret stand there.
 pub fn shown(value: &str) -> String {
     const MAX_CHARS: usize = 60;
-    if value.chars().count() <= MAX_CHARS {
-        return format!("{value:?}");
-    }
-    let start: String = value.chars().take(MAX_CHARS).collect();
-    format!("{start:?}…")
+    let end = value.find('=').map_or(value.len(), |at| at + 1);
+    let start: String = value[..end].chars().take(MAX_CHARS).collect();
+    let more = if start.len() < value.len() { "…" } else { "" };
+    format!("{start:?}{more}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_was_glued_to_a_value_is_not_shown() {
+        assert_eq!(shown("5000RUNTIME_API_KEY=hunter2"), "\"5000RUNTIME_API_KEY=\"…");
+        assert_eq!((shown("a=").as_str(), shown("a").as_str()), ("\"a=\"", "\"a\""));
+    }
 
     #[test]
     fn a_hostile_value_stays_on_one_short_line() {

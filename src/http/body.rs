@@ -12,48 +12,82 @@ use hyper::StatusCode;
 use hyper::body::{Body, Bytes};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use serde_json::{Map, Value};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Bytes of a body that brings a prompt or an output, and of any other.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 pub const SMALL_BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a body that anybody may send, with or without the key: such calls need none.
+pub const OPEN_BODY_BYTES_MAX: usize = 4 << 10;
 /// Values of a body: each costs some fifty bytes of memory, however little it is in the body.
 const VALUES_MAX: usize = 200_000;
 /// Bodies above this are parsed where it keeps nobody waiting.
 const PARSED_AT_ONCE_BYTES: usize = 256 << 10;
-/// Kibibytes of all bodies in flight.
+/// Kibibytes of all bodies in flight; the reserve is a part of it.
 const BUDGET_KIB: usize = 64 << 10;
-/// Time without a byte of the body.
+/// Kept for bodies of at most `RESERVED_BODY_BYTES`, so that a few large ones that arrive slowly stop
+/// no heartbeat and no claim.
+const RESERVE_KIB: usize = 8 << 10;
+const RESERVED_BODY_BYTES: usize = 64 << 10;
+const STEP_BYTES: usize = 1 << 20;
+/// Time within which the body must end or `PROGRESS_BYTES` of it arrive: who sends byte by byte does
+/// not hold a connection for two minutes.
 const SILENCE: Duration = Duration::from_secs(20);
+const PROGRESS_BYTES: usize = 1 << 10;
 /// Time for the whole body.
 const WHOLE: Duration = Duration::from_secs(120);
 
 /// What all bodies in flight may hold together.
 #[derive(Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    general: Arc<Semaphore>,
+    reserve: Arc<Semaphore>,
+}
 
 impl Default for Budget {
     fn default() -> Self {
-        Budget(Arc::new(Semaphore::new(BUDGET_KIB)))
+        Budget {
+            general: Arc::new(Semaphore::new(BUDGET_KIB - RESERVE_KIB)),
+            reserve: Arc::new(Semaphore::new(RESERVE_KIB)),
+        }
     }
 }
 
-/// A body and its share of the budget, given back when this is dropped.
+/// A body and its shares of the budget, given back when this is dropped.
+#[derive(Default)]
 pub struct Received {
     pub bytes: Vec<u8>,
-    _share: Option<OwnedSemaphorePermit>,
+    shares: Vec<OwnedSemaphorePermit>,
+}
+
+/// What becomes of a body's bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    Kept,
+    /// Read to its end, because another request may follow, and forgotten.
+    Ignored,
 }
 
 /// Reads a body of at most `bytes_max` to its end.
-pub async fn receive<B>(body: B, bytes_max: usize, budget: &Budget) -> Result<Received, ApiError>
+pub async fn receive<B>(
+    body: B,
+    bytes_max: usize,
+    usage: Use,
+    budget: &Budget,
+) -> Result<Received, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let too_large = || {
-        let text = format!("The body is larger than {} MiB", bytes_max >> 20);
+        let most = match bytes_max >> 20 {
+            0 => format!("{} KiB", bytes_max >> 10),
+            mebibytes => format!("{mebibytes} MiB"),
+        };
+        let text = format!("The body is larger than {most}");
         ApiError::unreadable(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", text).closing()
     };
     let too_slow = || {
@@ -65,18 +99,33 @@ where
     }
     let read = async {
         let mut body = body;
-        let mut received = Received { bytes: Vec::new(), _share: None };
-        while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| too_slow())? {
+        let mut received = Received::default();
+        let (mut length, mut in_time_for) = (0, 0);
+        let mut silence = pin!(sleep(SILENCE));
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = silence.as_mut() => return Err(too_slow()),
+            };
+            let Some(frame) = frame else { break };
             let frame = frame.map_err(|_| {
                 let text = "The body broke off";
                 ApiError::unreadable(StatusCode::BAD_REQUEST, "body_cut_off", text).closing()
             })?;
             let Ok(data) = frame.into_data() else { continue };
-            if received.bytes.len() + data.len() > bytes_max {
+            length += data.len();
+            if length > bytes_max {
                 return Err(too_large());
             }
-            received.grow(data.len(), budget)?;
-            received.bytes.extend_from_slice(&data);
+            if length - in_time_for >= PROGRESS_BYTES {
+                in_time_for = length;
+                silence.set(sleep(SILENCE));
+            }
+            if usage == Use::Kept {
+                received.grow(data.len(), budget)?;
+                received.add(&data);
+            }
         }
         Ok(received)
     };
@@ -84,20 +133,37 @@ where
 }
 
 impl Received {
+    /// A large body grows by steps: twice the room each time would be far above its share.
+    fn add(&mut self, data: &[u8]) {
+        let bytes = &mut self.bytes;
+        if bytes.len() >= STEP_BYTES && bytes.capacity() - bytes.len() < data.len() {
+            bytes.reserve_exact(data.len().max(STEP_BYTES));
+        }
+        bytes.extend_from_slice(data);
+    }
+
     fn grow(&mut self, by: usize, budget: &Budget) -> Result<(), ApiError> {
-        let held = self._share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let needed = (self.bytes.len() + by).div_ceil(1024);
-        let Some(more) = u32::try_from(needed.saturating_sub(held)).ok().filter(|more| *more > 0)
-        else {
+        let held: usize = self.shares.iter().map(OwnedSemaphorePermit::num_permits).sum();
+        let length = self.bytes.len() + by;
+        let needed = length.div_ceil(1024).saturating_sub(held);
+        let Some(more) = u32::try_from(needed).ok().filter(|more| *more > 0) else {
             return Ok(());
         };
-        let share = budget.0.clone().try_acquire_many_owned(more).map_err(|_| {
+        let general = budget.general.clone().try_acquire_many_owned(more);
+        let share = match general {
+            Err(_) if length <= RESERVED_BODY_BYTES => {
+                budget.reserve.clone().try_acquire_many_owned(more)
+            }
+            other => other,
+        };
+        let share = share.map_err(|_| {
             let text = "Too much is being sent at once; try again in a second";
             ApiError::unavailable("bodies_in_flight", text).closing()
         })?;
-        match &mut self._share {
+        // At most one of each kind, or a long body would gather thousands.
+        match self.shares.iter_mut().find(|held| Arc::ptr_eq(held.semaphore(), share.semaphore())) {
             Some(held) => held.merge(share),
-            None => self._share = Some(share),
+            None => self.shares.push(share),
         }
         Ok(())
     }

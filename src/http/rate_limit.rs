@@ -81,15 +81,15 @@ impl RateLimiter {
 }
 
 /// A client as it is counted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Client {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Client {
     V4(u32),
     /// The network half.
     V6(u64),
 }
 
 impl Client {
-    fn of(address: IpAddr) -> Client {
+    pub(super) fn of(address: IpAddr) -> Client {
         match address.to_canonical() {
             IpAddr::V4(address) => Client::V4(address.to_bits()),
             IpAddr::V6(address) => Client::V6((address.to_bits() >> 64) as u64),

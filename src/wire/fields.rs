@@ -1,9 +1,15 @@
 //! Checking a JSON object field by field, with the messages that today's clients know.
 //!
-//! Must stay true: every failing check of a value is listed; nested errors stand under their top-level
-//! field (`CONTRACT §1`). Not here: which fields a route has (`decode`).
+//! Must stay true: every failing check of a value is listed, up to `MESSAGES_MAX` of a field; nested
+//! errors stand under their top-level field (`CONTRACT §1`); an error is never much longer than a page,
+//! whatever the body (P9). Not here: which fields a route has (`decode`).
 
 use serde_json::{Map, Value, json};
+
+/// Messages about one field; a list of many wrong values has no more.
+const MESSAGES_MAX: usize = 100;
+/// Characters of a wrong value that its message repeats.
+const RECEIVED_CHARS_MAX: usize = 1_000;
 
 /// A body after its syntax is known to be good.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +37,9 @@ impl Invalid {
 
     fn add(&mut self, field: &str, message: String) {
         let messages = self.fields.entry(field).or_insert_with(|| Value::Array(Vec::new()));
-        if let Value::Array(messages) = messages {
+        if let Value::Array(messages) = messages
+            && messages.len() < MESSAGES_MAX
+        {
             messages.push(message.into());
         }
     }
@@ -159,6 +167,7 @@ impl<'a> Fields<'a> {
         };
         let found = words.iter().find(|(name, _)| name == text);
         if found.is_none() {
+            let text: String = text.chars().take(RECEIVED_CHARS_MAX).collect();
             self.fail(field, format!("Invalid enum value. Expected {names}, received '{text}'"));
         }
         found.map(|(_, meaning)| *meaning)

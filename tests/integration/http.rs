@@ -104,6 +104,15 @@ impl Client {
         self.try_raw(method, path, &bytes)
     }
 
+    /// Asks on the connection that an earlier request left open; it fails the test if that has ended.
+    #[track_caller]
+    pub fn get_on_kept(&mut self, path: &str) -> Answer {
+        assert!(self.stream.is_some(), "no connection was left open");
+        let own = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{}\r\n", own.collect::<String>());
+        self.exchange("GET", path, head.as_bytes()).expect("the connection is still open")
+    }
+
     /// Sends bytes as they are and reads one answer; `method` says whether it has a body.
     pub fn try_raw(&mut self, method: &str, path: &str, bytes: &[u8]) -> io::Result<Answer> {
         let reused = self.stream.is_some();
@@ -178,7 +187,7 @@ pub fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
     }
 }
 
-fn read_body(stream: &mut BufReader<TcpStream>, answer: &Answer) -> io::Result<Vec<u8>> {
+pub fn read_body(stream: &mut BufReader<TcpStream>, answer: &Answer) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     if answer.header("transfer-encoding").is_some_and(|value| value.contains("chunked")) {
         while let Some(chunk) = read_chunk(stream)? {

@@ -13,6 +13,7 @@ mod doctor;
 mod events;
 mod fencing;
 mod harness;
+mod hostile;
 mod http;
 mod main_job;
 #[path = "../standin/messages.rs"]
