@@ -4,7 +4,7 @@
 //! Must stay true: a check only reads. A difference is said in words that name the promise. Not here:
 //! the answers of a step, which the world compares with the model's before anything else.
 
-use super::facts::{self, WorkerFacts};
+use super::facts::{self, Answer, WorkerFacts};
 use super::fleet::SECOND;
 use super::model::{Change, Model, Row};
 use super::server::{Server, Stepped};
@@ -31,6 +31,15 @@ pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: T, expected: T) ->
 
 fn read<T>(result: Result<T, impl std::fmt::Display>) -> Result<T, String> {
     result.map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// Every caller is told exactly what the model says, and nobody else is told anything.
+pub fn answers(seen: &BTreeMap<u64, Answer>, expected: &BTreeMap<u64, Answer>) -> Checked {
+    for call in seen.keys().chain(expected.keys()) {
+        same("an answer", seen.get(call), expected.get(call))
+            .map_err(|why| format!("call {call}: {why}"))?;
+    }
+    Ok(())
 }
 
 /// P1, P8: a step that changes something syncs before its answers leave and not after; one that
@@ -171,6 +180,8 @@ pub fn all(server: &Server, model: &Model) -> Checked {
         ),
         "conservation: there is a task that nobody created"
     );
+    let journal = read(hot.journal())?.0;
+    same("journal records in the hot file", journal, model.journal.len())?;
     lists(server, model)?;
     archive_index(server, model)?;
     workers(server, model)?;

@@ -144,7 +144,15 @@ pub enum Answer {
 /// What the author wrote, short enough to compare and long enough to tell apart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewTaskFacts {
-    pub prompt: String,
+    pub length: usize,
+    pub ends_with: String,
+}
+
+impl NewTaskFacts {
+    pub fn of(prompt: &str) -> Self {
+        let end = prompt.len().saturating_sub(20);
+        NewTaskFacts { length: prompt.len(), ends_with: prompt[end..].to_string() }
+    }
 }
 
 pub fn lease_view(view: &LeaseView) -> LeaseFacts {
@@ -197,7 +205,7 @@ pub fn task(of: &Task) -> TaskFacts {
 }
 
 pub fn spec(of: &TaskView) -> NewTaskFacts {
-    NewTaskFacts { prompt: of.spec.prompt.clone() }
+    NewTaskFacts::of(&of.spec.prompt)
 }
 
 pub fn worker(of: &WorkerView) -> WorkerFacts {

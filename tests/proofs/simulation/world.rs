@@ -327,7 +327,7 @@ impl World {
             self.go_down(cut);
             return Ok(());
         }
-        same("answers", &stepped.answers, &expected)?;
+        check::answers(&stepped.answers, &expected)?;
         let waiting: Vec<u64> = self.model.waiting.iter().map(|wait| wait.call).collect();
         let mut unanswered = server.unanswered();
         unanswered.sort_unstable();

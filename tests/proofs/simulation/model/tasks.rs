@@ -6,8 +6,8 @@ use super::super::facts::{
 };
 use super::{Model, Row, after, grant_facts, shown_end};
 use bloom_runtime::domain::{
-    ArtifactId, Completed, CompletionStatus, LeaseClaim, LeaseEnd, NewTask, Refusal, TaskId,
-    TaskStatus,
+    ArtifactId, Completed, CompletionStatus, LeaseClaim, LeaseEnd, LeaseId, NewTask, Refusal,
+    TaskId, TaskStatus,
 };
 use bloom_runtime::engine::WorkerChoice;
 
@@ -44,7 +44,7 @@ impl Model {
         };
         let row = Row {
             facts: facts.clone(),
-            spec: NewTaskFacts { prompt: new.spec.prompt.clone() },
+            spec: NewTaskFacts::of(&new.spec.prompt),
             due: 0,
             heard_on_disk: 0,
             outcomes: Vec::new(),
@@ -162,7 +162,7 @@ impl Model {
         let row = self.find(task)?;
         if !Self::is_holder(&row.facts, claim) {
             return match claim {
-                LeaseClaim::Named(id) => Self::repeated(row, id.seq()).ok_or(Refusal::LeaseLost),
+                LeaseClaim::Named(id) => Self::repeated(row, id).ok_or(Refusal::LeaseLost),
                 LeaseClaim::Unnamed if row.facts.lease.is_none() => {
                     Err(Refusal::NotLeased(row.facts.status))
                 }
@@ -204,7 +204,11 @@ impl Model {
     }
 
     /// The stored answer for whoever completed under this lease.
-    fn repeated(row: &Row, lease: u64) -> Option<Answer> {
+    fn repeated(row: &Row, id: LeaseId) -> Option<Answer> {
+        let lease = id.seq();
+        if lease_id(lease) != id {
+            return None;
+        }
         row.facts.past.iter().find(|past| past.lease.number == lease && past.outcome.is_some())?;
         let outcome = row.outcomes.iter().find(|outcome| outcome.lease == lease)?;
         Some(Answer::Done(done(outcome.clone())))
