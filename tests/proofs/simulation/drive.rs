@@ -30,7 +30,7 @@ impl Drive {
         self.left.store(operations, Ordering::SeqCst);
     }
 
-    fn is_dead(&self) -> bool {
+    pub fn is_dead(&self) -> bool {
         self.left.load(Ordering::SeqCst) == 0
     }
 
@@ -47,6 +47,9 @@ impl Drive {
 
 impl StorageBackend for Drive {
     fn len(&self) -> io::Result<u64> {
+        if self.is_dead() {
+            return Err(io::Error::other("the drive is gone"));
+        }
         self.disk.len()
     }
 

@@ -218,6 +218,11 @@ impl Server {
         self.pending.remove(&call);
     }
 
+    /// One of its drives has failed, so that it will not answer another step.
+    pub fn has_lost_a_drive(&self) -> bool {
+        self.hot.is_dead() || self.archive.is_dead()
+    }
+
     /// Calls that nobody has answered yet.
     pub fn unanswered(&self) -> Vec<u64> {
         self.pending.keys().copied().collect()

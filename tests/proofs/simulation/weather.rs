@@ -112,8 +112,9 @@ impl World {
             && self.weather.percent(10);
         if breaks {
             server.archive.fail_after(self.weather.between(1, 40));
+            self.armed = true;
         }
-        let before = breaks.then(|| self.model.clone());
+        let before = self.armed.then(|| self.model.clone());
         let expected = self.model.copy_finished(tasks, changes);
         let copied = match (server.query.copy_finished(tasks, changes), before) {
             (Ok(copied), _) => copied,
@@ -132,7 +133,10 @@ impl World {
         same("journal records that it copied", copied.journal.len(), expected.records)?;
         same("changes that it copied", copied.changes, expected.changes)?;
         self.counts.moved += seen.len() as u64;
-        if !seen.is_empty() || copied.changes > 0 {
+        if server.has_lost_a_drive() {
+            let cut = self.weather.percent(50);
+            self.go_down(cut);
+        } else if !seen.is_empty() || copied.changes > 0 {
             server.copied = Some(copied);
             self.moving = true;
             let pause = self.weather.between(1, 5 * SECOND);

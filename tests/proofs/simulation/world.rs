@@ -88,7 +88,7 @@ pub struct World {
     routes: BTreeMap<u64, Route>,
     calls: u64,
     events_seen: u64,
-    /// The disk was told to fail within a commit.
+    /// A drive was told to fail within a commit.
     pub armed: bool,
     /// The world as it is if the commit that broke is not on disk.
     pub doubtful: Option<Model>,
@@ -328,6 +328,14 @@ impl World {
             return Ok(());
         }
         check::answers(&stepped.answers, &expected)?;
+        if server.has_lost_a_drive() {
+            // With its last strength: what was answered is there when it starts again.
+            self.count();
+            self.deliver(stepped.answers);
+            let cut = self.weather.percent(50);
+            self.go_down(cut);
+            return Ok(());
+        }
         let waiting: Vec<u64> = self.model.waiting.iter().map(|wait| wait.call).collect();
         let mut unanswered = server.unanswered();
         unanswered.sort_unstable();
