@@ -146,45 +146,46 @@ fn task(server: &Server, row: &Row) -> Checked {
     same("what its author wrote", &facts::spec(&view), &row.spec)
 }
 
-/// Everything there is, in memory and in both files.
-pub fn all(server: &Server, model: &Model) -> Checked {
+/// Every record of both files, each as it must be there and in no other place. A lease in the hot file
+/// is as old as its last write, so what is shown of it is asked for.
+pub fn records(server: &Server, model: &Model) -> Checked {
     let hot = read(server.store.hot())?;
     let archive = read(server.store.archive())?;
     for (number, row) in model.rows() {
-        task(server, row)?;
-        let in_hot = read(hot.task(*number))?;
-        same("conservation: stands in the hot file", in_hot.is_some(), row.in_hot)
-            .map_err(|why| format!("task {number}: {why}"))?;
+        let stands = read(hot.task(*number))?.as_ref().map(facts::task);
         let archived = read(archive.task(*number))?.as_ref().map(facts::task);
+        same("conservation: stands in the hot file", stands.is_some(), row.in_hot)
+            .map_err(|why| format!("task {number}: {why}"))?;
         same("conservation: its copy in the archive", archived.as_ref(), row.archived.as_ref())?;
-        ensure!(row.in_hot || archived.is_some(), "conservation: task {number} is in neither file");
+        match stands.or(archived) {
+            Some(_) if row.facts.lease.is_some() => task(server, row)?,
+            Some(record) => same("a record", &record, &row.facts)?,
+            None => return Err(format!("conservation: task {number} is in neither file")),
+        }
         fences(row)?;
+    }
+    let beyond = read(hot.task(model.last_task + 1))?;
+    ensure!(beyond.is_none(), "conservation: there is a task that nobody created");
+    workers(server, model)
+}
+
+/// Everything there is, in memory and in both files, and every way to read it.
+pub fn all(server: &Server, model: &Model) -> Checked {
+    records(server, model)?;
+    for (number, row) in model.rows() {
+        task(server, row)?;
         let id = facts::task_id(*number);
         let found = read(server.query.outcomes_of(id, u64::MAX, 1_000))?.rows;
         let kept = |outcome: &u64| row.outcomes.iter().find(|known| known.number == *outcome);
-        let expected: Vec<_> = row
-            .facts
-            .past
-            .iter()
-            .rev()
-            .filter_map(|past| past.outcome.as_ref())
-            .map(kept)
-            .collect();
+        let past = row.facts.past.iter().rev();
+        let expected: Vec<_> = past.filter_map(|past| past.outcome.as_ref()).map(kept).collect();
         let found: Vec<_> = found.iter().map(facts::outcome).collect();
         same("P7: the outcomes of a task", found.iter().map(Some).collect(), expected)?;
     }
-    ensure!(
-        matches!(
-            server.query.task(facts::task_id(model.last_task + 1)),
-            Err(EngineError::Refused(_))
-        ),
-        "conservation: there is a task that nobody created"
-    );
+    let hot = read(server.store.hot())?;
     let journal = read(hot.journal())?.0;
     same("journal records in the hot file", journal, model.journal.len())?;
-    lists(server, model)?;
-    archive_index(server, model)?;
-    workers(server, model)?;
+    (0..LISTS).try_for_each(|which| list(server, model, which))?;
     same("settings", read(server.query.settings())?, model.settings.clone())
 }
 
@@ -214,64 +215,75 @@ fn every<T>(mut page: impl FnMut(u64) -> Result<Page<T>, EngineError>) -> Result
     }
 }
 
-fn lists(server: &Server, model: &Model) -> Checked {
-    let query = &server.query;
-    for status in TaskStatus::ALL {
-        let rows = every(|before| query.tasks(Some(status), before, 400))?;
-        let seen: Vec<u64> = rows.iter().map(|view| view.task.id.seq()).collect();
-        let mut expected: Vec<u64> = model
-            .rows()
-            .filter(|(_, row)| row.facts.status == status)
-            .map(|(number, _)| *number)
-            .collect();
-        expected.sort_unstable_by(|a, b| b.cmp(a));
-        same("conservation: the list of a status", seen, expected)
-            .map_err(|why| format!("{status:?}: {why}"))?;
-    }
-    let rows = every(|before| query.tasks(None, before, 400))?;
-    let seen: Vec<u64> = rows.iter().map(|view| view.task.id.seq()).collect();
-    same("conservation: the list of all tasks", seen, (1..=model.last_task).rev().collect())?;
-    let mut leases = [Vec::new(), Vec::new(), Vec::new()];
-    for (number, row) in model.rows() {
-        for past in &row.facts.past {
-            let status = match past.end {
-                LeaseEnd::Expired => LeaseStatus::Expired,
-                LeaseEnd::Completed | LeaseEnd::Cancelled => LeaseStatus::Released,
-            };
-            leases[status as usize].push((past.lease.clone(), *number));
+/// How many lists there are to look at.
+pub const LISTS: u64 = 20;
+
+/// One of all lists, page by page, with exactly the rows that it should have.
+pub fn list(server: &Server, model: &Model, which: u64) -> Checked {
+    let statuses = TaskStatus::ALL.len() as u64;
+    match which {
+        0..7 => list_of_status(server, model, TaskStatus::ALL[which as usize]),
+        7..14 => archived_with(server, model, TaskStatus::ALL[(which - statuses) as usize]),
+        14..17 => leases(server, model, LeaseStatus::ALL[which as usize - 14]),
+        17 => {
+            let rows = every(|before| server.query.tasks(None, before, 400))?;
+            let seen: Vec<u64> = rows.iter().map(|view| view.task.id.seq()).collect();
+            same("conservation: the list of all tasks", seen, (1..=model.last_task).rev().collect())
         }
-        let active = row.facts.lease.clone().map(|lease| (lease, *number));
-        leases[LeaseStatus::Active as usize].extend(active);
+        18 => outcomes(server, model),
+        _ => workers(server, model),
     }
-    for status in LeaseStatus::ALL {
-        let rows = every(|before| query.leases(&[status], before, 400))?;
-        let seen: Vec<_> =
-            rows.iter().map(|view| (facts::lease_view(view), view.task_id.seq())).collect();
-        let mut expected = std::mem::take(&mut leases[status as usize]);
-        expected.sort_unstable_by_key(|(lease, _)| std::cmp::Reverse(lease.number));
-        same("the list of leases", seen, expected)?;
-    }
-    let rows = every(|before| query.outcomes(before, 400))?;
-    let seen: Vec<u64> = rows.iter().map(|outcome| outcome.artifact_id.seq()).collect();
-    let kept =
-        |row: &Row| row.facts.past.iter().filter_map(|past| past.outcome).collect::<Vec<_>>();
-    let mut expected: Vec<u64> = model.rows().flat_map(|(_, row)| kept(row)).collect();
-    expected.sort_unstable_by(|a, b| b.cmp(a));
-    same("P7: the list of outcomes", seen, expected)
+}
+
+fn newest_first(mut numbers: Vec<u64>) -> Vec<u64> {
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    numbers
+}
+
+fn list_of_status(server: &Server, model: &Model, status: TaskStatus) -> Checked {
+    let rows = every(|before| server.query.tasks(Some(status), before, 400))?;
+    let seen: Vec<u64> = rows.iter().map(|view| view.task.id.seq()).collect();
+    let with = model.rows().filter(|(_, row)| row.facts.status == status);
+    let expected = newest_first(with.map(|(number, _)| *number).collect());
+    same("conservation: the list of a status", seen, expected)
+        .map_err(|why| format!("{status:?}: {why}"))
 }
 
 /// The archive's own lists name exactly its copies.
-fn archive_index(server: &Server, model: &Model) -> Checked {
+fn archived_with(server: &Server, model: &Model, status: TaskStatus) -> Checked {
     let archive = read(server.store.archive())?;
-    for status in TaskStatus::ALL {
-        let rows = read(archive.tasks_below(Some(status), u64::MAX, usize::MAX, |_| false))?;
-        let is = |row: &Row| row.archived.as_ref().is_some_and(|copy| copy.status == status);
-        let mut expected: Vec<u64> =
-            model.rows().filter(|(_, row)| is(row)).map(|(number, _)| *number).collect();
-        expected.sort_unstable_by(|a, b| b.cmp(a));
-        same("conservation: the archive's list of a status", rows, expected)?;
+    let rows = read(archive.tasks_below(Some(status), u64::MAX, usize::MAX, |_| false))?;
+    let is = |row: &Row| row.archived.as_ref().is_some_and(|copy| copy.status == status);
+    let with = model.rows().filter(|(_, row)| is(row));
+    let expected = newest_first(with.map(|(number, _)| *number).collect());
+    same("conservation: the archive's list of a status", rows, expected)
+}
+
+fn leases(server: &Server, model: &Model, status: LeaseStatus) -> Checked {
+    let rows = every(|before| server.query.leases(&[status], before, 400))?;
+    let seen: Vec<_> =
+        rows.iter().map(|view| (facts::lease_view(view), view.task_id.seq())).collect();
+    let mut expected = Vec::new();
+    for (number, row) in model.rows() {
+        let ended = row.facts.past.iter().filter(|past| {
+            let released = past.end != LeaseEnd::Expired;
+            status == if released { LeaseStatus::Released } else { LeaseStatus::Expired }
+        });
+        expected.extend(ended.map(|past| (past.lease.clone(), *number)));
+        let active = row.facts.lease.clone().filter(|_| status == LeaseStatus::Active);
+        expected.extend(active.map(|lease| (lease, *number)));
     }
-    Ok(())
+    expected.sort_unstable_by_key(|(lease, _)| std::cmp::Reverse(lease.number));
+    same("the list of leases", seen, expected)
+}
+
+fn outcomes(server: &Server, model: &Model) -> Checked {
+    let rows = every(|before| server.query.outcomes(before, 400))?;
+    let seen: Vec<u64> = rows.iter().map(|outcome| outcome.artifact_id.seq()).collect();
+    let kept =
+        |row: &Row| row.facts.past.iter().filter_map(|past| past.outcome).collect::<Vec<_>>();
+    let expected = newest_first(model.rows().flat_map(|(_, row)| kept(row)).collect());
+    same("P7: the list of outcomes", seen, expected)
 }
 
 fn listed_workers(server: &Server, model: &Model) -> Result<Vec<WorkerFacts>, String> {

@@ -87,8 +87,8 @@ pub struct Plague {
 /// How much is looked at after each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scrutiny {
-    /// Everything.
-    All,
+    /// Every record, and the lists in turn.
+    Every,
     /// What the step touched; everything once in so many steps.
     Touched { all_every: u64 },
 }
@@ -154,11 +154,13 @@ impl Setup {
             wait_ms: (0, dice.one(&[0, 2_000, 30_000])),
             work_us: (SECOND / 10, longest_work * SECOND),
             fails_percent: 25,
+            joins_again_percent: 10,
         };
         for name in &names {
             let slots = dice.between(1, 3);
             let registration = Registration {
                 max_concurrency: Some(slots as u32),
+                claude_cli: Some(true),
                 labels: dice.percent(70).then(|| dice.one(&labels)),
                 ..Registration::default()
             };
@@ -209,7 +211,7 @@ impl Setup {
             batch: dice.one(&[1, 7, 512, 512]),
             mover: dice.one(&[(1, 1), (3, 10), (500, 2_000)]),
             downtime_us: dice.one(&[SECOND / 100, 20 * SECOND]),
-            scrutiny: Scrutiny::All,
+            scrutiny: Scrutiny::Every,
             wall: 1_790_000_000_000,
         }
     }
@@ -218,10 +220,10 @@ impl Setup {
 /// Each fault with how often it comes, if at all. Busy fleets live faster.
 fn plagues(dice: &mut Dice, pace: u64, without: Without) -> Vec<Plague> {
     let kinds = [
-        (Fault::Kill, "kills", 80),
-        (Fault::PowerCut, "power", 80),
-        (Fault::BreakCommit, "commits", 50),
-        (Fault::Stop, "stops", 150),
+        (Fault::Kill, "kills", 250),
+        (Fault::PowerCut, "power", 250),
+        (Fault::BreakCommit, "commits", 150),
+        (Fault::Stop, "stops", 400),
         (Fault::JumpWall, "clocks", 30),
         (Fault::FreezeWall, "clocks", 60),
         (Fault::Partition, "partitions", 100),

@@ -140,7 +140,8 @@ impl World {
             server.copied = Some(copied);
             self.moving = true;
             let pause = self.weather.between(1, 5 * SECOND);
-            self.queue.push(self.now + pause, Event::LetGo);
+            self.rounds += 1;
+            self.queue.push(self.now + pause, Event::LetGo(self.rounds));
         }
         Ok(())
     }

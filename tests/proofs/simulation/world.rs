@@ -19,13 +19,28 @@ use std::collections::{BTreeMap, VecDeque};
 /// What happens at a moment.
 #[derive(Debug)]
 pub enum Event {
-    Arrive { actor: usize, ticket: u64, ask: Ask },
-    Answered { actor: usize, ticket: u64, answer: Option<Answer> },
-    Alarm { actor: usize, stamp: u64 },
-    HangUp { actor: usize, ticket: u64 },
+    Arrive {
+        actor: usize,
+        ticket: u64,
+        ask: Ask,
+    },
+    Answered {
+        actor: usize,
+        ticket: u64,
+        answer: Option<Answer>,
+    },
+    Alarm {
+        actor: usize,
+        stamp: u64,
+    },
+    HangUp {
+        actor: usize,
+        ticket: u64,
+    },
     Strike(usize),
     Start,
-    LetGo,
+    /// The mover's second commit, of this round.
+    LetGo(u64),
 }
 
 /// What a run has seen.
@@ -93,6 +108,7 @@ pub struct World {
     /// The world as it is if the commit that broke is not on disk.
     pub doubtful: Option<Model>,
     pub moving: bool,
+    pub rounds: u64,
     pub counts: Counts,
     /// Everything that was asked, answered, told and written, when a trace is wanted.
     pub trace: Option<Digest>,
@@ -131,6 +147,7 @@ impl World {
             armed: false,
             doubtful: None,
             moving: false,
+            rounds: 0,
             counts: Counts::default(),
             trace: None,
             setup,
@@ -204,7 +221,7 @@ impl World {
             Event::HangUp { actor, ticket } => self.hang_up((actor, ticket)),
             Event::Strike(plague) => return self.strike(plague),
             Event::Start => return self.start(),
-            Event::LetGo => {
+            Event::LetGo(round) if round == self.rounds => {
                 let copied = self.server.as_mut().and_then(|server| server.copied.take());
                 match copied {
                     Some(copied) if self.weather.percent(95) => {
@@ -214,6 +231,8 @@ impl World {
                     _ => self.moving = false,
                 }
             }
+            // The mover of this round is gone.
+            Event::LetGo(_) => {}
         }
         Ok(())
     }
@@ -344,12 +363,15 @@ impl World {
         check::told(server, &self.model, self.events_seen)?;
         check::touched(server, &self.model)?;
         self.ledger.check(&self.model, self.now)?;
-        let all = match self.setup.scrutiny {
-            Scrutiny::All => true,
-            Scrutiny::Touched { all_every } => self.counts.steps.is_multiple_of(all_every),
-        };
-        if all {
-            check::all(server, &self.model)?;
+        match self.setup.scrutiny {
+            Scrutiny::Every => {
+                check::records(server, &self.model)?;
+                check::list(server, &self.model, self.counts.steps % check::LISTS)?;
+            }
+            Scrutiny::Touched { all_every } if self.counts.steps.is_multiple_of(all_every) => {
+                check::all(server, &self.model)?;
+            }
+            Scrutiny::Touched { .. } => {}
         }
         self.trusted_leases()?;
         self.count();

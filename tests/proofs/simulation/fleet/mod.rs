@@ -43,9 +43,12 @@ impl Known {
         }
     }
 
+    /// Any task, half of the time one of the newest.
     pub fn any_task(&self, dice: &mut Dice) -> Option<TaskId> {
         let tasks = self.tasks.len() as u64;
-        (tasks > 0).then(|| self.tasks[dice.below(tasks) as usize])
+        let newest = tasks.min(8);
+        let from = if dice.percent(50) { tasks - newest } else { 0 };
+        (tasks > 0).then(|| self.tasks[(from + dice.below(tasks - from)) as usize])
     }
 
     pub fn any_lease(&self, dice: &mut Dice) -> Option<(TaskId, LeaseId)> {

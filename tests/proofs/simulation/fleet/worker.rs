@@ -24,6 +24,7 @@ pub struct Habits {
     pub wait_ms: (u64, u64),
     pub work_us: (u64, u64),
     pub fails_percent: u64,
+    pub joins_again_percent: u64,
 }
 
 #[derive(Debug)]
@@ -110,7 +111,9 @@ impl Worker {
     }
 
     fn rest(&mut self, moment: &mut Moment<'_>, most_us: u64) {
-        self.state = State::Asking { ticket: 0 };
+        // Agents register again now and then.
+        let again = self.desk.dice.percent(self.habits.joins_again_percent);
+        self.state = if again { State::Joining } else { State::Asking { ticket: 0 } };
         let pause = self.desk.dice.between(1, most_us);
         self.desk.wake_at(moment, moment.now + pause);
     }
