@@ -16,6 +16,7 @@ mod server;
 mod setup;
 mod weather;
 mod world;
+mod year;
 
 use setup::{PARTS, Setup, Without};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -98,6 +99,18 @@ fn every_promise_holds_for_a_fleet_in_any_weather_p1_to_p8() {
         }
     }
     println!("simulation: {} seeds: {total:?}", seeds.end - seeds.start);
+}
+
+/// `BLOOM_DAYS=365` is the year.
+#[test]
+fn twenty_workers_live_through_days_of_ordinary_trouble_p1_to_p8() {
+    let days = chosen_number("BLOOM_DAYS").unwrap_or(1);
+    let seed = chosen_number("BLOOM_SEED").unwrap_or(1);
+    let mut world = World::new(Setup::quiet(seed, days));
+    match run(&mut world) {
+        Ok(counts) => println!("simulation: {days} days: {counts:?}"),
+        Err(Failure { step, what }) => panic!("seed {seed}, {days} days, step {step}: {what}"),
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use super::dice::Dice;
 use super::fleet::{
-    Actor, Conduct, Desk, Habits, Orders, Person, Producer, SECOND, Stranger, Worker,
+    Actor, Conduct, Desk, Habits, Orders, Person, Producer, SECOND, Shift, Stranger, Worker,
 };
 use super::network::Line;
 use bloom_runtime::domain::Registration;
@@ -147,6 +147,7 @@ impl Setup {
             pause_us: pace,
             burst: if crowd { dice.between(200, 600) } else { dice.between(2, 20) },
             burst_percent: if without.has("bursts") { 0 } else { 5 },
+            shift: Shift::Always,
         }));
         let (longest_ttl, longest_work) = dice.one(&[(4, 6), (15, 10), (15, 40), (0, 100)]);
         let habits = Habits {
@@ -155,6 +156,7 @@ impl Setup {
             work_us: (SECOND / 10, longest_work * SECOND),
             fails_percent: 25,
             joins_again_percent: 10,
+            shift: Shift::Always,
         };
         for name in &names {
             let slots = dice.between(1, 3);

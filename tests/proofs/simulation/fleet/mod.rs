@@ -18,8 +18,34 @@ use bloom_runtime::domain::{
 use std::collections::VecDeque;
 
 pub const SECOND: u64 = 1_000_000;
+pub const HOUR: u64 = 3_600 * SECOND;
+pub const DAY: u64 = 24 * HOUR;
 const TASKS_KNOWN: usize = 300;
 const LEASES_KNOWN: usize = 100;
+
+/// When somebody is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shift {
+    Always,
+    /// Eight hours of the first five days of a week.
+    Office,
+}
+
+impl Shift {
+    /// The first moment from now on that is within it.
+    pub fn next(self, now: u64) -> u64 {
+        let (day, hour) = (now / DAY, now % DAY / HOUR);
+        let today = day % 7 < 5;
+        match self {
+            Shift::Office if !today || hour >= 17 => {
+                let days = if today && day % 7 < 4 { 1 } else { 7 - day % 7 };
+                (day + days) * DAY + 9 * HOUR
+            }
+            Shift::Office if hour < 9 => day * DAY + 9 * HOUR,
+            Shift::Office | Shift::Always => now,
+        }
+    }
+}
 
 /// What has got around: ids that somebody was told once.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use super::super::dice::Dice;
 use super::super::facts::{Ask, lease_id, task_id};
-use super::{Desk, Moment, SECOND, new_task, result};
+use super::{Desk, Moment, SECOND, Shift, new_task, result};
 use bloom_runtime::domain::{
     LeaseClaim, LeaseId, NewTask, Registration, TaskId, WorkerId, WorkerStatus,
 };
@@ -39,6 +39,7 @@ pub struct Producer {
     pub pause_us: u64,
     pub burst: u64,
     pub burst_percent: u64,
+    pub shift: Shift,
 }
 
 impl Producer {
@@ -49,7 +50,7 @@ impl Producer {
             self.desk.send(moment, Ask::Create(new), 2 * SECOND);
         }
         let pause = self.desk.dice.between(1, 2 * self.pause_us);
-        self.desk.wake_at(moment, moment.now + pause);
+        self.desk.wake_at(moment, self.shift.next(moment.now + pause));
     }
 }
 

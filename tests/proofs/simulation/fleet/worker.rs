@@ -5,7 +5,7 @@
 //! an agent of today that never says which lease it holds.
 
 use super::super::facts::{Answer, Ask, lease_id, task_id};
-use super::{Desk, Moment, SECOND, result};
+use super::{Desk, Moment, SECOND, Shift, result};
 use bloom_runtime::domain::{LeaseClaim, LeaseId, Refusal, Registration, TaskId};
 use bloom_runtime::engine::WorkerChoice;
 
@@ -25,6 +25,7 @@ pub struct Habits {
     pub work_us: (u64, u64),
     pub fails_percent: u64,
     pub joins_again_percent: u64,
+    pub shift: Shift,
 }
 
 #[derive(Debug)]
@@ -71,8 +72,12 @@ impl Worker {
         Worker { desk, name, conduct, registration, habits, state, completed: 0 }
     }
 
-    /// The lease on which it relies at this moment.
+    /// The lease on which it relies at this moment. Whoever never names its lease cannot know whose
+    /// it extends after a person has requeued the task.
     pub fn trusts(&self, now: u64) -> Option<(TaskId, LeaseId)> {
+        if self.conduct == Conduct::Nameless {
+            return None;
+        }
         match &self.state {
             State::Working(job) | State::Reporting(job) if now < job.trusted_until => {
                 Some((job.task, job.lease))
@@ -119,6 +124,11 @@ impl Worker {
     }
 
     fn ask(&mut self, moment: &mut Moment<'_>) {
+        let begins = self.habits.shift.next(moment.now);
+        if begins > moment.now {
+            self.state = State::Joining;
+            return self.desk.wake_at(moment, begins);
+        }
         let dice = &mut self.desk.dice;
         let ttl = dice.between(self.habits.ttl_seconds.0, self.habits.ttl_seconds.1) as u32;
         let ttl_seconds = (ttl > 0).then_some(ttl);

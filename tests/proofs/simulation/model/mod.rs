@@ -84,6 +84,8 @@ pub struct Copy {
 pub struct Model {
     pub live: BTreeMap<u64, Row>,
     pub finished: BTreeMap<u64, Row>,
+    /// The finished ones that the hot file still holds.
+    pub unmoved: BTreeSet<u64>,
     pub workers: BTreeMap<String, Member>,
     /// In order of arrival.
     pub waiting: Vec<Wait>,
@@ -113,6 +115,7 @@ impl Model {
         Model {
             live: BTreeMap::new(),
             finished: BTreeMap::new(),
+            unmoved: BTreeSet::new(),
             workers: BTreeMap::new(),
             waiting: Vec::new(),
             released: false,
@@ -133,6 +136,12 @@ impl Model {
 
     pub fn row(&self, number: u64) -> Option<&Row> {
         self.live.get(&number).or_else(|| self.finished.get(&number))
+    }
+
+    /// What the hot file holds.
+    pub fn hot_rows(&self) -> impl Iterator<Item = (&u64, &Row)> {
+        let unmoved = self.unmoved.iter().map(|number| (number, &self.finished[number]));
+        self.live.iter().chain(unmoved)
     }
 
     pub fn rows(&self) -> impl Iterator<Item = (&u64, &Row)> {
@@ -268,7 +277,13 @@ impl Model {
         row.facts.updated = self.now.wall;
         row.in_hot = true;
         self.touched.insert(number);
-        if is_live(status) { &mut self.live } else { &mut self.finished }.insert(number, row);
+        if is_live(status) {
+            self.unmoved.remove(&number);
+            self.live.insert(number, row);
+        } else {
+            self.unmoved.insert(number);
+            self.finished.insert(number, row);
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! What the mover's two commits do: the copy into the archive, and letting the hot file go.
 
-use super::{Copy, Model, Row};
+use super::{Copy, Model};
 
 impl Model {
     /// The first commit: the oldest finished tasks of the hot file and its oldest journal records but
     /// the newest stand in the archive now, in both files for a while.
     pub fn copy_finished(&mut self, tasks: usize, changes: usize) -> &Copy {
-        let movable = |(_, row): &(&u64, &mut Row)| row.in_hot;
         let mut copy = Copy::default();
-        for (_, row) in self.finished.iter_mut().filter(movable).take(tasks) {
+        for number in self.unmoved.iter().take(tasks) {
+            let row = self.finished.get_mut(number).expect("it is finished");
             row.archived = Some(row.facts.clone());
             copy.tasks.push(row.facts.clone());
         }
@@ -37,6 +37,7 @@ impl Model {
                 continue;
             };
             row.in_hot = false;
+            self.unmoved.remove(&number);
             self.writes = true;
         }
         if copy.records > 0 {

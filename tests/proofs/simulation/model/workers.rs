@@ -1,7 +1,7 @@
 //! Workers, and who gets which task: the gate, the two orders of choice, the claims that wait.
 
 use super::super::facts::{Answer, Call, TaskFacts, WorkerFacts};
-use super::{Member, Model, Wait, after};
+use super::{Member, Model, Row, Wait, after};
 use bloom_runtime::domain::{NoWorker, Refusal, Registration, TaskStatus, WorkerStatus};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -160,7 +160,8 @@ impl Model {
     /// The first task that somebody who waits may take goes to the best of those, as long as there
     /// is one; of several claims of that worker the one whose wait ends first is served.
     pub(super) fn serve_those_who_wait(&mut self, answers: &mut BTreeMap<u64, Answer>) {
-        while !self.waiting.is_empty() {
+        let is_queued = |row: &Row| row.facts.status == TaskStatus::Queued;
+        while !self.waiting.is_empty() && self.live.values().any(is_queued) {
             let names = || self.waiting.iter().map(|wait| &wait.worker);
             let known: Vec<&String> =
                 names().filter(|name| self.workers.contains_key(*name)).collect();
