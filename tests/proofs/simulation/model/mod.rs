@@ -15,6 +15,7 @@ use bloom_runtime::clock::Now;
 use bloom_runtime::domain::{LeaseEnd, TaskStatus, WorkerStatus};
 use bloom_runtime::engine::Settings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// A task with everything that is true of it.
 #[derive(Clone, Debug)]
@@ -83,7 +84,8 @@ pub struct Copy {
 #[derive(Clone, Debug)]
 pub struct Model {
     pub live: BTreeMap<u64, Row>,
-    pub finished: BTreeMap<u64, Row>,
+    /// Shared with the copies of the model that a doubtful commit needs.
+    pub finished: BTreeMap<u64, Rc<Row>>,
     /// The finished ones that the hot file still holds.
     pub unmoved: BTreeSet<u64>,
     pub workers: BTreeMap<String, Member>,
@@ -135,17 +137,17 @@ impl Model {
     }
 
     pub fn row(&self, number: u64) -> Option<&Row> {
-        self.live.get(&number).or_else(|| self.finished.get(&number))
+        self.live.get(&number).or_else(|| self.finished.get(&number).map(|row| &**row))
     }
 
     /// What the hot file holds.
     pub fn hot_rows(&self) -> impl Iterator<Item = (&u64, &Row)> {
-        let unmoved = self.unmoved.iter().map(|number| (number, &self.finished[number]));
+        let unmoved = self.unmoved.iter().map(|number| (number, &*self.finished[number]));
         self.live.iter().chain(unmoved)
     }
 
     pub fn rows(&self) -> impl Iterator<Item = (&u64, &Row)> {
-        self.live.iter().chain(&self.finished)
+        self.live.iter().chain(self.finished.iter().map(|(number, row)| (number, &**row)))
     }
 
     /// What is due, then the calls in their order, then those who wait. The answers by call.
@@ -268,7 +270,7 @@ impl Model {
     fn put_into(&mut self, number: u64, status: TaskStatus) {
         let row = match self.live.remove(&number) {
             Some(row) => Some(row),
-            None => self.finished.remove(&number),
+            None => self.finished.remove(&number).map(Rc::unwrap_or_clone),
         };
         let mut row = row.expect("somewhere it is");
         self.counts[row.facts.status as usize] -= 1;
@@ -282,7 +284,7 @@ impl Model {
             self.live.insert(number, row);
         } else {
             self.unmoved.insert(number);
-            self.finished.insert(number, row);
+            self.finished.insert(number, Rc::new(row));
         }
     }
 }

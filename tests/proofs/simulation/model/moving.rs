@@ -1,6 +1,7 @@
 //! What the mover's two commits do: the copy into the archive, and letting the hot file go.
 
 use super::{Copy, Model};
+use std::rc::Rc;
 
 impl Model {
     /// The first commit: the oldest finished tasks of the hot file and its oldest journal records but
@@ -8,7 +9,7 @@ impl Model {
     pub fn copy_finished(&mut self, tasks: usize, changes: usize) -> &Copy {
         let mut copy = Copy::default();
         for number in self.unmoved.iter().take(tasks) {
-            let row = self.finished.get_mut(number).expect("it is finished");
+            let row = Rc::make_mut(self.finished.get_mut(number).expect("it is finished"));
             row.archived = Some(row.facts.clone());
             copy.tasks.push(row.facts.clone());
         }
@@ -36,7 +37,7 @@ impl Model {
             let Some(row) = self.finished.get_mut(&number).filter(|row| row.facts == facts) else {
                 continue;
             };
-            row.in_hot = false;
+            Rc::make_mut(row).in_hot = false;
             self.unmoved.remove(&number);
             self.writes = true;
         }

@@ -10,6 +10,7 @@ use bloom_runtime::domain::{
     TaskId, TaskStatus,
 };
 use bloom_runtime::engine::WorkerChoice;
+use std::rc::Rc;
 
 type Told = Result<Answer, Refusal>;
 
@@ -191,7 +192,7 @@ impl Model {
         self.heard_of(&lease.worker);
         self.end_lease(number, LeaseEnd::Completed, Some(outcome.number), status);
         let row = self.finished.get_mut(&number).expect("finished just now");
-        row.outcomes.push(outcome.clone());
+        Rc::make_mut(row).outcomes.push(outcome.clone());
         let artifact = ArtifactId::new(outcome.number, super::super::facts::SALT);
         let id = task_id(number).to_string();
         let detail = format!(
