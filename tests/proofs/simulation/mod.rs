@@ -12,6 +12,7 @@ mod facts;
 mod fleet;
 mod model;
 mod network;
+mod process;
 mod server;
 mod setup;
 mod weather;

@@ -51,34 +51,6 @@ impl World {
         Ok(())
     }
 
-    /// The process is gone, and with a power cut what was not synced; it will start again.
-    pub fn go_down(&mut self, power_cut: bool) {
-        let Some(server) = self.server.take() else { return };
-        server.kill();
-        if power_cut {
-            self.disks.hot.cut_power();
-            self.disks.archive.cut_power();
-        }
-        self.come_back();
-    }
-
-    fn come_back(&mut self) {
-        self.hang_up_on_everyone();
-        let downtime = self.weather.between(1, self.setup.downtime_us);
-        self.queue.push(self.now + downtime, Event::Start);
-    }
-
-    /// An orderly stop: whoever waits is answered, both files are closed.
-    fn stop(&mut self) -> Checked {
-        if self.server.is_some() {
-            self.release()?;
-        }
-        if self.server.take().is_some() {
-            self.come_back();
-        }
-        Ok(())
-    }
-
     /// Every slot of one worker's process is gone for a while.
     fn crash_a_worker(&mut self) {
         let workers: Vec<String> = self

@@ -102,7 +102,7 @@ pub struct World {
     inbox: VecDeque<Call>,
     routes: BTreeMap<u64, Route>,
     calls: u64,
-    events_seen: u64,
+    pub events_seen: u64,
     /// A drive was told to fail within a commit.
     pub armed: bool,
     /// The world as it is if the commit that broke is not on disk.
@@ -434,52 +434,6 @@ impl World {
                 Some(None) => self.moving = false,
                 None => {}
             }
-        }
-    }
-
-    /// A process starts on what the disks hold.
-    fn start(&mut self) -> Checked {
-        let base = self.weather.below(1_000_000);
-        let wall = self.wall();
-        let server = Server::start(&self.disks, self.now, base, wall)?;
-        self.note_disks();
-        let now = server.now(self.now, wall);
-        self.counts.starts += 1;
-        self.model.restart(now);
-        let everything = self.setup.scrutiny == Scrutiny::Every || self.now >= self.setup.end_us;
-        let check = if everything { check::all } else { check::hot_records };
-        let mut found = check(&server, &self.model);
-        if let Some(mut before) = self.doubtful.take() {
-            before.restart(now);
-            match (&found, check(&server, &before)) {
-                (Ok(()), _) => self.counts.kept_after_break += 1,
-                (Err(_), Ok(())) => {
-                    self.model = before;
-                    found = Ok(());
-                }
-                (Err(with), Err(without)) => {
-                    return Err(format!(
-                        "P6: after a broken commit half of it is there.\n with it: {with}\n without it: {without}"
-                    ));
-                }
-            }
-        }
-        found.map_err(|why| format!("after a start: {why}"))?;
-        same("P6: the newest change", server.core.events.latest(), self.model.last_change)?;
-        self.events_seen = self.model.last_change;
-        self.ledger.restart(&self.model, self.now);
-        self.armed = false;
-        self.server = Some(server);
-        Ok(())
-    }
-
-    /// The bytes of both disks take part in the trace.
-    fn note_disks(&mut self) {
-        let Some(trace) = &mut self.trace else { return };
-        for disk in [&self.disks.hot, &self.disks.archive] {
-            let mut image = vec![0; disk.len().expect("a disk in memory") as usize];
-            disk.read(0, &mut image).expect("a disk in memory");
-            trace.feed(&image);
         }
     }
 }
