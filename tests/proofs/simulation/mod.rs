@@ -10,6 +10,7 @@ mod dice;
 mod drive;
 mod facts;
 mod fleet;
+mod limits;
 mod model;
 mod network;
 mod process;

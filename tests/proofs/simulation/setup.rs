@@ -172,7 +172,7 @@ impl Setup {
             for _ in 0..slots {
                 let (name, registration) = (name.clone(), registration.clone());
                 let worker = Worker::new(desk(), name, conduct, registration, habits.clone());
-                actors.push(Actor::Worker(worker));
+                actors.push(Actor::Worker(Box::new(worker)));
             }
         }
         let person = Person {

@@ -13,7 +13,6 @@ use super::network::Queue;
 use super::server::{Disks, Server};
 use super::setup::{Scrutiny, Setup};
 use bloom_runtime::domain::LeaseEnd;
-use redb::StorageBackend;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What happens at a moment.
@@ -373,7 +372,9 @@ impl World {
                 check::all(server, &self.model)?;
             }
             // A renewal alone has been compared in its answer; some are read besides.
-            Scrutiny::Touched { .. } if self.model.writes || self.counts.steps % 8 == 0 => {
+            Scrutiny::Touched { .. }
+                if self.model.writes || self.counts.steps.is_multiple_of(8) =>
+            {
                 check::touched(server, &self.model)?;
             }
             Scrutiny::Touched { .. } => {}

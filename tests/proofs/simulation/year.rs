@@ -55,13 +55,8 @@ impl Setup {
                 shift: if n < ALWAYS_ON { Shift::Always } else { Shift::Office },
             };
             let conduct = if n % 10 == 5 { Conduct::Stubborn } else { Conduct::Careful };
-            actors.push(Actor::Worker(Worker::new(
-                desk(),
-                name.clone(),
-                conduct,
-                registration,
-                habits,
-            )));
+            let worker = Worker::new(desk(), name.clone(), conduct, registration, habits);
+            actors.push(Actor::Worker(Box::new(worker)));
         }
         actors.push(Actor::Person(Person {
             desk: desk(),

@@ -128,7 +128,7 @@ impl Desk {
 #[derive(Debug)]
 pub enum Actor {
     Producer(Producer),
-    Worker(Worker),
+    Worker(Box<Worker>),
     Person(Person),
     Stranger(Stranger),
 }
