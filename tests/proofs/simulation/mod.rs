@@ -24,7 +24,7 @@ use setup::{PARTS, Setup, Without};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Counts, World};
 
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 100;
 const STEPS: u64 = 120;
 
 /// The first step after which something was wrong, and what.
