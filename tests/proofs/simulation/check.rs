@@ -29,6 +29,16 @@ pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: T, expected: T) ->
     Ok(())
 }
 
+/// The first row in which two lists differ.
+fn same_rows<T: PartialEq + std::fmt::Debug>(what: &str, seen: &[T], expected: &[T]) -> Checked {
+    for place in 0..seen.len().max(expected.len()) {
+        same(what, seen.get(place), expected.get(place)).map_err(|why| {
+            format!("row {place} of {} and {}: {why}", seen.len(), expected.len())
+        })?;
+    }
+    Ok(())
+}
+
 fn read<T>(result: Result<T, impl std::fmt::Display>) -> Result<T, String> {
     result.map_err(|error| format!("cannot be read: {error}"))
 }
@@ -80,7 +90,7 @@ pub fn told(server: &Server, model: &Model, seen: u64) -> Checked {
         ids.sort_unstable();
         list.iter_mut().filter(silent).zip(ids).for_each(|(event, id)| event.1 = id);
     }
-    same("P6: events of the step", told, expected)?;
+    same_rows("P6: events of the step", &told, &expected)?;
     same("P6: the newest event", server.core.events.latest(), model.last_change)?;
     if model.told.is_empty() {
         return Ok(());
@@ -243,7 +253,8 @@ pub fn list(server: &Server, model: &Model, which: u64) -> Checked {
         17 => {
             let rows = every(|before| server.query.tasks(None, before, 400))?;
             let seen: Vec<u64> = rows.iter().map(|view| view.task.id.seq()).collect();
-            same("conservation: the list of all tasks", seen, (1..=model.last_task).rev().collect())
+            let expected: Vec<u64> = (1..=model.last_task).rev().collect();
+            same_rows("conservation: the list of all tasks", &seen, &expected)
         }
         18 => outcomes(server, model),
         _ => workers(server, model),
@@ -260,7 +271,7 @@ fn list_of_status(server: &Server, model: &Model, status: TaskStatus) -> Checked
     let seen: Vec<u64> = rows.iter().map(|view| view.task.id.seq()).collect();
     let with = model.rows().filter(|(_, row)| row.facts.status == status);
     let expected = newest_first(with.map(|(number, _)| *number).collect());
-    same("conservation: the list of a status", seen, expected)
+    same_rows("conservation: the list of a status", &seen, &expected)
         .map_err(|why| format!("{status:?}: {why}"))
 }
 
@@ -271,7 +282,7 @@ fn archived_with(server: &Server, model: &Model, status: TaskStatus) -> Checked 
     let is = |row: &Row| row.archived.as_ref().is_some_and(|copy| copy.status == status);
     let with = model.rows().filter(|(_, row)| is(row));
     let expected = newest_first(with.map(|(number, _)| *number).collect());
-    same("conservation: the archive's list of a status", rows, expected)
+    same_rows("conservation: the archive's list of a status", &rows, &expected)
 }
 
 fn leases(server: &Server, model: &Model, status: LeaseStatus) -> Checked {
@@ -289,7 +300,7 @@ fn leases(server: &Server, model: &Model, status: LeaseStatus) -> Checked {
         expected.extend(active.map(|lease| (lease, *number)));
     }
     expected.sort_unstable_by_key(|(lease, _)| std::cmp::Reverse(lease.number));
-    same("the list of leases", seen, expected)
+    same_rows("the list of leases", &seen, &expected)
 }
 
 fn outcomes(server: &Server, model: &Model) -> Checked {
@@ -298,7 +309,7 @@ fn outcomes(server: &Server, model: &Model) -> Checked {
     let kept =
         |row: &Row| row.facts.past.iter().filter_map(|past| past.outcome).collect::<Vec<_>>();
     let expected = newest_first(model.rows().flat_map(|(_, row)| kept(row)).collect());
-    same("P7: the list of outcomes", seen, expected)
+    same_rows("P7: the list of outcomes", &seen, &expected)
 }
 
 fn listed_workers(server: &Server, model: &Model) -> Result<Vec<WorkerFacts>, String> {
@@ -306,7 +317,7 @@ fn listed_workers(server: &Server, model: &Model) -> Result<Vec<WorkerFacts>, St
     let mut expected: Vec<_> = model.workers.keys().map(|name| model.worker_facts(name)).collect();
     expected.sort_unstable_by_key(|worker| worker.seq);
     let listed: Vec<_> = seen.iter().map(facts::worker).collect();
-    same("the list of workers", &listed, &expected)?;
+    same_rows("the list of workers", &listed, &expected)?;
     Ok(expected)
 }
 
