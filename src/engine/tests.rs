@@ -6,7 +6,6 @@
 mod archive;
 mod commits;
 mod leases;
-mod life;
 mod retention;
 mod waiting;
 

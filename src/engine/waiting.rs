@@ -55,7 +55,7 @@ impl Waiting {
         self.by_worker.keys()
     }
 
-    /// This worker's claim that has waited longest and whose caller is still there.
+    /// This worker's claim whose wait ends first and whose caller is still there.
     pub fn take_for(&mut self, worker: &WorkerId) -> Option<Waiter> {
         while let Some(place) =
             self.by_worker.get(worker).and_then(|places| places.first()).copied()

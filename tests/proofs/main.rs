@@ -7,3 +7,4 @@
 mod disk;
 mod faults;
 mod power_loss;
+mod simulation;

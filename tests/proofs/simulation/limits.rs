@@ -1,0 +1,112 @@
+//! Crowds: as many waiting claims and workers as there may be, and hundreds of leases that end at once,
+//! in batches of the size that the writer takes.
+//!
+//! Not here: the limit of a million live tasks, which would take minutes to reach.
+
+use super::check;
+use super::facts::{Answer, Ask, Call, task_id};
+use super::fleet::{SECOND, new_task};
+use super::model::Model;
+use super::server::{Disks, Server};
+use bloom_runtime::domain::{Refusal, Registration};
+use bloom_runtime::engine::WorkerChoice;
+use std::collections::BTreeMap;
+
+const BATCH: usize = 512;
+
+/// The engine and the model, given the same.
+struct Pair {
+    server: Server,
+    model: Model,
+    now: u64,
+    calls: u64,
+    seen: u64,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let server = Server::start(&Disks::default(), 0, 0, 0).expect("opens");
+        Pair { server, model: Model::new(), now: 0, calls: 0, seen: 0 }
+    }
+
+    fn step(&mut self, asks: Vec<Ask>) -> BTreeMap<u64, Answer> {
+        let first = self.calls;
+        self.calls += asks.len() as u64;
+        let call = |(id, ask)| Call { id, ask, gone: false };
+        let calls: Vec<Call> = (first..).zip(asks).map(call).collect();
+        let now = self.server.now(self.now, (self.now / 1000) as i64);
+        let expected = self.model.step(now, &calls);
+        let stepped = self.server.step(calls, now);
+        let checked = check::answers(&stepped.answers, &expected)
+            .and_then(|()| check::syncs(&stepped, &self.model))
+            .and_then(|()| check::told(&self.server, &self.model, self.seen))
+            .and_then(|()| check::counts(&self.server, &self.model));
+        checked.unwrap_or_else(|why| panic!("{why}"));
+        self.seen = self.model.last_change;
+        stepped.answers
+    }
+
+    /// Asks in full batches; how many were refused with this.
+    fn crowd(&mut self, asks: impl Iterator<Item = Ask>, refusal: Refusal) -> usize {
+        let asks: Vec<Ask> = asks.collect();
+        let refused = |answer: &&Answer| **answer == Answer::Refused(refusal);
+        let batches = asks.chunks(BATCH);
+        batches.map(|batch| self.step(batch.to_vec()).values().filter(refused).count()).sum()
+    }
+
+    fn look(&self) {
+        check::all(&self.server, &self.model).unwrap_or_else(|why| panic!("{why}"));
+    }
+}
+
+fn register(worker: String, max_concurrency: u32) -> Ask {
+    let max_concurrency = Some(max_concurrency);
+    Ask::Register { worker, registration: Registration { max_concurrency, ..Default::default() } }
+}
+
+fn create() -> Ask {
+    Ask::Create(new_task("context", "prompt".into(), 120))
+}
+
+#[test]
+fn as_many_workers_and_waiting_claims_as_may_be_and_not_one_more_p9() {
+    let mut pair = Pair::new();
+    let workers = (0..10_003).map(|n| register(format!("worker-{n}"), 1));
+    assert_eq!(pair.crowd(workers, Refusal::TooManyWorkers), 3);
+    let claim = |n: u64| Ask::Claim {
+        worker: format!("worker-{}", n % 3),
+        ttl_seconds: None,
+        wait_ms: 20_000 + n % 7,
+    };
+    assert_eq!(pair.crowd((0..8_197).map(claim), Refusal::TooManyWaiting), 5);
+    let served = pair.step(vec![create(), create(), create(), create()]);
+    let claimed = served.values().filter(|answer| matches!(answer, Answer::Claimed(..))).count();
+    assert_eq!(claimed, 3, "each of the three workers has room for one");
+    pair.now += 25 * SECOND;
+    let ended = pair.step(Vec::new());
+    assert_eq!(ended.len(), 8_192 - 3, "the others have waited long enough");
+    pair.look();
+}
+
+#[test]
+fn hundreds_of_leases_that_end_at_once_all_end_p5() {
+    let mut pair = Pair::new();
+    pair.step((0..16).map(|n| register(format!("worker-{n}"), 32)).collect());
+    pair.step((0..BATCH).map(|_| create()).collect());
+    for _ in 0..2 {
+        let lease = |n: usize| Ask::Lease {
+            task: task_id(n as u64 + 1),
+            worker: WorkerChoice::Automatic,
+            ttl_seconds: Some(Some(30)),
+        };
+        let leased = pair.step((0..BATCH).map(lease).collect());
+        assert!(leased.values().all(|answer| matches!(answer, Answer::Leased(..))));
+        pair.now += 30 * SECOND;
+        pair.step(Vec::new());
+        assert!(pair.model.touched.is_empty(), "not a moment early");
+        pair.now += SECOND / 1_000;
+        pair.step(Vec::new());
+        assert_eq!(pair.model.touched.len(), BATCH);
+    }
+    pair.look();
+}
