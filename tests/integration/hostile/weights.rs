@@ -8,6 +8,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
 use std::io::{BufReader, ErrorKind, Write};
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// A connection whose own side of the kernel holds next to nothing, so that what is not read stays
@@ -72,6 +73,7 @@ fn who_needs_no_key_may_send_no_body_to_speak_of() {
 
 #[test]
 fn large_bodies_that_stand_still_stop_no_small_one() {
+    const HELD_BACK: usize = 30_000;
     let server = with_key();
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
     let head = |length: usize| {
@@ -80,15 +82,29 @@ fn large_bodies_that_stand_still_stop_no_small_one() {
              Content-Length: {length}\r\n\r\n"
         )
     };
-    // Nearly whole bodies that stand still, until there is no room for one of them.
+    // What keeps them from being cut off as silent: next to nothing, however long the rest takes.
+    let (drip, dripping) = mpsc::channel::<TcpStream>();
+    std::thread::spawn(move || {
+        let mut held: Vec<TcpStream> = dripping.recv().into_iter().collect();
+        loop {
+            match dripping.recv_timeout(Duration::from_secs(1)) {
+                Ok(stream) => held.push(stream),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            held.retain_mut(|stream| stream.write(&[b' '; 128]).is_ok());
+        }
+    });
+    // Nearly whole bodies that stand almost still, until there is no room for one of them.
     let stand_still = |length: usize, count: usize| {
         let mut held = Vec::new();
         for _ in 0..count {
             let mut stream = open(&server);
             stream.write_all(head(length).as_bytes()).unwrap();
             // It may be refused and closed on the way.
-            stream.write_all(&vec![b' '; length - 1]).ok();
+            stream.write_all(&vec![b' '; length - HELD_BACK]).ok();
             stream.set_nonblocking(true).unwrap();
+            drip.send(stream.try_clone().unwrap()).expect("it drips until the end");
             held.push(BufReader::new(stream));
         }
         let mut refused = vec![false; count];
