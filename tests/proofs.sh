@@ -4,7 +4,6 @@
 # it does and how long each took; words that are given choose among the proofs, like `cargo test` does.
 #   sh tests/proofs.sh [WORD...]
 set -eu
-export BLOOM_POWER_IMAGES="${BLOOM_POWER_IMAGES:-100000}"
 cd "$(dirname "$0")/.."
 export BLOOM_FAULTS="${BLOOM_FAULTS:-all}"
 export BLOOM_POWER_IMAGES="${BLOOM_POWER_IMAGES:-100000}"
