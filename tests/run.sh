@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every check of the project: format, lints, all tests (one of them with the real Claude CLI) and the
-# load program in its short form. Installs what it needs below .tools; run it from anywhere.
+# load and scale programs in their short forms. Installs what it needs below .tools; run it from anywhere.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -38,6 +38,8 @@ say "lints"
 cargo clippy --locked --all-targets -- -D warnings
 say "load, short form"
 cargo bench --locked --bench load -- --short
+say "scale, short form"
+cargo bench --locked --bench scale -- --short
 say "the real Claude CLI under our process handling"
 CLAUDE_REAL="$claude" cargo test --locked --lib -- --ignored real_claude
 if [ "$(id -u)" = 0 ]; then
