@@ -135,7 +135,7 @@ impl Setup {
         let mut desk = || Desk::new(own.next().expect("endless"));
         let names: Vec<String> = (0..workers).map(|n| format!("worker-{n}")).collect();
         let mut actors = Vec::new();
-        let pace = dice.one(&[SECOND / 5, SECOND, 4 * SECOND]);
+        let pace = dice.one(&[SECOND / 5, SECOND, 4 * SECOND, 20 * SECOND]);
         actors.push(Actor::Producer(Producer {
             desk: desk(),
             orders: Orders {
@@ -156,6 +156,7 @@ impl Setup {
             work_us: (SECOND / 10, longest_work * SECOND),
             fails_percent: 25,
             joins_again_percent: 10,
+            rest_us: pace,
             shift: Shift::Always,
         };
         for name in &names {
@@ -177,7 +178,7 @@ impl Setup {
         }
         let person = Person {
             desk: desk(),
-            pause_us: dice.one(&[SECOND, 5 * SECOND]),
+            pause_us: pace * dice.one(&[1, 5]),
             workers: names.clone(),
             labels: labels.clone(),
         };
@@ -186,7 +187,7 @@ impl Setup {
         }
         let stranger = Stranger {
             desk: desk(),
-            pause_us: dice.one(&[SECOND, 3 * SECOND]),
+            pause_us: pace * dice.one(&[1, 3]),
             at_once: dice.one(&[1, 4, 8]),
             workers: names,
         };

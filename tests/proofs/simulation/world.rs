@@ -5,6 +5,7 @@
 //! engine is compared with the model. Not here: what befalls the machine (`weather`).
 
 use super::check::{self, Checked, Ledger, ensure, same};
+use super::counts::Counts;
 use super::dice::{Dice, Digest};
 use super::facts::{Answer, Ask, Call};
 use super::fleet::{Actor, Known, Moment, SECOND, Wish};
@@ -40,42 +41,6 @@ pub enum Event {
     Start,
     /// The mover's second commit, of this round.
     LetGo(u64),
-}
-
-/// What a run has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub steps: u64,
-    pub commands: u64,
-    pub commits: u64,
-    pub largest_batch: u64,
-    pub starts: u64,
-    pub broken_commits: u64,
-    pub kept_after_break: u64,
-    pub grants: u64,
-    pub expired: u64,
-    pub completed: u64,
-    pub refused: u64,
-    pub moved: u64,
-    pub seconds: u64,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: &Counts) {
-        self.steps += other.steps;
-        self.commands += other.commands;
-        self.commits += other.commits;
-        self.largest_batch = self.largest_batch.max(other.largest_batch);
-        self.starts += other.starts;
-        self.broken_commits += other.broken_commits;
-        self.kept_after_break += other.kept_after_break;
-        self.grants += other.grants;
-        self.expired += other.expired;
-        self.completed += other.completed;
-        self.refused += other.refused;
-        self.moved += other.moved;
-        self.seconds += other.seconds;
-    }
 }
 
 /// Who a call's answer goes to; the mover and the server itself have no actor.
@@ -400,16 +365,7 @@ impl World {
     }
 
     fn count(&mut self) {
-        let counts = &mut self.counts;
-        counts.commits += u64::from(self.model.writes);
-        for change in &self.model.told {
-            match change.kind {
-                "task_leased" => counts.grants += 1,
-                "lease_expired" => counts.expired += 1,
-                "task_completed" => counts.completed += 1,
-                _ => {}
-            }
-        }
+        self.counts.step(&self.model);
         if let Some(trace) = &mut self.trace {
             trace.feed(format!("{:?}", self.model.told).as_bytes());
         }
@@ -420,7 +376,10 @@ impl World {
             if let Some(trace) = &mut self.trace {
                 trace.feed(format!("{call} {answer:?}").as_bytes());
             }
-            self.counts.refused += u64::from(matches!(answer, Answer::Refused(_)));
+            if let Answer::Refused(why) = &answer {
+                self.counts.refused += 1;
+                self.counts.kinds.insert(format!("{why:?}"));
+            }
             match self.routes.remove(&call) {
                 Some(Some((actor, ticket))) => {
                     let cut = self.now < self.partition_until;

@@ -52,6 +52,7 @@ impl Setup {
                 work_us: (60 * SECOND, 29 * 60 * SECOND),
                 fails_percent: 5,
                 joins_again_percent: 0,
+                rest_us: SECOND / 10,
                 shift: if n < ALWAYS_ON { Shift::Always } else { Shift::Office },
             };
             let conduct = if n % 10 == 5 { Conduct::Stubborn } else { Conduct::Careful };
