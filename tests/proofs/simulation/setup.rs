@@ -84,13 +84,14 @@ pub struct Plague {
     pub every_us: u64,
 }
 
-/// How much is looked at after each step.
+/// How much is looked at after each step, beyond its answers, events, syncs and deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scrutiny {
     /// Every record, and the lists in turn.
     Every,
-    /// What the step touched; everything once in so many steps.
-    Touched { all_every: u64 },
+    /// What a step touched, if it wrote something, and after every eighth that did not; everything at the
+    /// end.
+    Touched,
 }
 
 pub struct Setup {
