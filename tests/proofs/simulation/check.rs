@@ -261,6 +261,13 @@ fn every<T>(mut page: impl FnMut(u64) -> Result<Page<T>, EngineError>) -> Result
     }
 }
 
+/// What `bloom-runtime doctor` would say of both files.
+pub fn examined(server: &Server) -> Checked {
+    let findings = read(server.store.examine(&mut |_, _| {}))?;
+    ensure!(findings.is_healthy(), "conservation: the doctor finds {findings:?}");
+    Ok(())
+}
+
 /// How many lists there are to look at.
 pub const LISTS: u64 = 20;
 
