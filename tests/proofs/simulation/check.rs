@@ -10,7 +10,7 @@ use super::model::{Change, Model, Row};
 use super::server::{Server, Stepped};
 use bloom_runtime::domain::{LeaseEnd, LeaseStatus, TaskStatus, WorkerId};
 use bloom_runtime::engine::{EngineError, Page};
-use bloom_runtime::store::AuditEntry;
+use bloom_runtime::store::{AuditEntry, Hot};
 use std::collections::BTreeMap;
 
 pub type Checked = Result<(), String>;
@@ -123,8 +123,29 @@ fn audit_entry(entry: &AuditEntry, change: &Change) -> Checked {
 
 /// What the step touched.
 pub fn touched(server: &Server, model: &Model) -> Checked {
+    let hot = read(server.store.hot())?;
     for number in &model.touched {
-        task(server, model.row(*number).expect("touched"))?;
+        let row = model.row(*number).expect("touched");
+        task(server, row)?;
+        if row.in_hot {
+            parts(&hot, row)?;
+        }
+    }
+    Ok(())
+}
+
+/// What belongs to a task of the hot file stands in it too, also when it came back from the archive,
+/// which may forget it.
+fn parts(hot: &Hot, row: &Row) -> Checked {
+    let number = row.facts.number;
+    let spec = read(hot.spec(number))?;
+    ensure!(spec.is_some(), "conservation: task {number} is in the hot file without its spec");
+    for past in row.facts.past.iter().filter(|past| past.outcome.is_some()) {
+        let outcome = read(hot.outcome(number, past.lease.fence))?;
+        ensure!(
+            outcome.is_some(),
+            "conservation: task {number} is in the hot file without an outcome of it"
+        );
     }
     Ok(())
 }
@@ -238,6 +259,13 @@ fn every<T>(mut page: impl FnMut(u64) -> Result<Page<T>, EngineError>) -> Result
             None => return Ok(rows),
         }
     }
+}
+
+/// What `bloom-runtime doctor` would say of both files.
+pub fn examined(server: &Server) -> Checked {
+    let findings = read(server.store.examine(&mut |_, _| {}))?;
+    ensure!(findings.is_healthy(), "conservation: the doctor finds {findings:?}");
+    Ok(())
 }
 
 /// How many lists there are to look at.

@@ -65,6 +65,9 @@ impl World {
                 }
             }
         }
+        if everything {
+            found = found.and_then(|()| check::examined(&server));
+        }
         found.map_err(|why| format!("after a start: {why}"))?;
         same("P6: the newest change", server.core.events.latest(), self.model.last_change)?;
         self.events_seen = self.model.last_change;

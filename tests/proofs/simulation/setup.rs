@@ -84,13 +84,14 @@ pub struct Plague {
     pub every_us: u64,
 }
 
-/// How much is looked at after each step.
+/// How much is looked at after each step, beyond its answers, events, syncs and deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scrutiny {
     /// Every record, and the lists in turn.
     Every,
-    /// What the step touched; everything once in so many steps.
-    Touched { all_every: u64 },
+    /// What a step touched, if it wrote something, and after every eighth that did not; everything at the
+    /// end.
+    Touched,
 }
 
 pub struct Setup {
@@ -135,7 +136,7 @@ impl Setup {
         let mut desk = || Desk::new(own.next().expect("endless"));
         let names: Vec<String> = (0..workers).map(|n| format!("worker-{n}")).collect();
         let mut actors = Vec::new();
-        let pace = dice.one(&[SECOND / 5, SECOND, 4 * SECOND]);
+        let pace = dice.one(&[SECOND / 5, SECOND, 4 * SECOND, 20 * SECOND]);
         actors.push(Actor::Producer(Producer {
             desk: desk(),
             orders: Orders {
@@ -156,6 +157,7 @@ impl Setup {
             work_us: (SECOND / 10, longest_work * SECOND),
             fails_percent: 25,
             joins_again_percent: 10,
+            rest_us: pace,
             shift: Shift::Always,
         };
         for name in &names {
@@ -177,7 +179,7 @@ impl Setup {
         }
         let person = Person {
             desk: desk(),
-            pause_us: dice.one(&[SECOND, 5 * SECOND]),
+            pause_us: pace * dice.one(&[1, 5]),
             workers: names.clone(),
             labels: labels.clone(),
         };
@@ -186,7 +188,7 @@ impl Setup {
         }
         let stranger = Stranger {
             desk: desk(),
-            pause_us: dice.one(&[SECOND, 3 * SECOND]),
+            pause_us: pace * dice.one(&[1, 3]),
             at_once: dice.one(&[1, 4, 8]),
             workers: names,
         };

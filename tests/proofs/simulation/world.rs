@@ -5,6 +5,7 @@
 //! engine is compared with the model. Not here: what befalls the machine (`weather`).
 
 use super::check::{self, Checked, Ledger, ensure, same};
+use super::counts::Counts;
 use super::dice::{Dice, Digest};
 use super::facts::{Answer, Ask, Call};
 use super::fleet::{Actor, Known, Moment, SECOND, Wish};
@@ -40,42 +41,6 @@ pub enum Event {
     Start,
     /// The mover's second commit, of this round.
     LetGo(u64),
-}
-
-/// What a run has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub steps: u64,
-    pub commands: u64,
-    pub commits: u64,
-    pub largest_batch: u64,
-    pub starts: u64,
-    pub broken_commits: u64,
-    pub kept_after_break: u64,
-    pub grants: u64,
-    pub expired: u64,
-    pub completed: u64,
-    pub refused: u64,
-    pub moved: u64,
-    pub seconds: u64,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: &Counts) {
-        self.steps += other.steps;
-        self.commands += other.commands;
-        self.commits += other.commits;
-        self.largest_batch = self.largest_batch.max(other.largest_batch);
-        self.starts += other.starts;
-        self.broken_commits += other.broken_commits;
-        self.kept_after_break += other.kept_after_break;
-        self.grants += other.grants;
-        self.expired += other.expired;
-        self.completed += other.completed;
-        self.refused += other.refused;
-        self.moved += other.moved;
-        self.seconds += other.seconds;
-    }
 }
 
 /// Who a call's answer goes to; the mover and the server itself have no actor.
@@ -354,32 +319,26 @@ impl World {
             self.go_down(cut);
             return Ok(());
         }
-        let waiting: Vec<u64> = self.model.waiting.iter().map(|wait| wait.call).collect();
-        let mut unanswered = server.unanswered();
-        unanswered.sort_unstable();
-        same("calls that wait for an answer", unanswered, waiting)?;
         check::syncs(&stepped, &self.model)?;
         check::told(server, &self.model, self.events_seen)?;
-        check::counts(server, &self.model)?;
         self.ledger.check(&self.model, self.now)?;
-        match self.setup.scrutiny {
-            Scrutiny::Every => {
-                check::touched(server, &self.model)?;
-                check::records(server, &self.model, self.model.rows())?;
-                check::list(server, &self.model, self.counts.steps % check::LISTS)?;
-            }
-            Scrutiny::Touched { all_every } if self.counts.steps.is_multiple_of(all_every) => {
-                check::all(server, &self.model)?;
-            }
-            // A renewal alone has been compared in its answer; some are read besides.
-            Scrutiny::Touched { .. }
-                if self.model.writes || self.counts.steps.is_multiple_of(8) =>
-            {
-                check::touched(server, &self.model)?;
-            }
-            Scrutiny::Touched { .. } => {}
+        let every = self.setup.scrutiny == Scrutiny::Every;
+        let closely = every || self.model.writes || self.counts.steps.is_multiple_of(8);
+        if closely {
+            let waiting: Vec<u64> = self.model.waiting.iter().map(|wait| wait.call).collect();
+            let mut unanswered = server.unanswered();
+            unanswered.sort_unstable();
+            same("calls that wait for an answer", unanswered, waiting)?;
+            check::counts(server, &self.model)?;
+            check::touched(server, &self.model)?;
         }
-        self.trusted_leases()?;
+        if every {
+            check::records(server, &self.model, self.model.rows())?;
+            check::list(server, &self.model, self.counts.steps % check::LISTS)?;
+        }
+        if closely {
+            self.trusted_leases()?;
+        }
         self.count();
         self.events_seen = self.model.last_change;
         self.deliver(stepped.answers);
@@ -400,16 +359,7 @@ impl World {
     }
 
     fn count(&mut self) {
-        let counts = &mut self.counts;
-        counts.commits += u64::from(self.model.writes);
-        for change in &self.model.told {
-            match change.kind {
-                "task_leased" => counts.grants += 1,
-                "lease_expired" => counts.expired += 1,
-                "task_completed" => counts.completed += 1,
-                _ => {}
-            }
-        }
+        self.counts.step(&self.model);
         if let Some(trace) = &mut self.trace {
             trace.feed(format!("{:?}", self.model.told).as_bytes());
         }
@@ -420,7 +370,10 @@ impl World {
             if let Some(trace) = &mut self.trace {
                 trace.feed(format!("{call} {answer:?}").as_bytes());
             }
-            self.counts.refused += u64::from(matches!(answer, Answer::Refused(_)));
+            if let Answer::Refused(why) = &answer {
+                self.counts.refused += 1;
+                self.counts.kinds.insert(format!("{why:?}"));
+            }
             match self.routes.remove(&call) {
                 Some(Some((actor, ticket))) => {
                     let cut = self.now < self.partition_until;

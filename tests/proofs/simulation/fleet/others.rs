@@ -99,7 +99,7 @@ fn registration(dice: &mut Dice, labels: &[Vec<String>]) -> Registration {
         [WorkerStatus::Online, WorkerStatus::Online, WorkerStatus::Offline, WorkerStatus::Error];
     Registration {
         status: dice.percent(50).then(|| dice.one(&statuses)),
-        claude_cli: dice.percent(30).then(|| dice.percent(80)),
+        claude_cli: dice.percent(30).then(|| dice.percent(60)),
         max_concurrency: dice.percent(50).then(|| dice.between(1, 4) as u32),
         labels: dice.percent(30).then(|| dice.one(labels)),
         ..Registration::default()
@@ -164,7 +164,7 @@ impl Stranger {
                 Ask::Lease { task, worker: choice, ttl_seconds }
             }
             2 | 3 => {
-                let wait_ms = dice.one(&[0, 1, 500, 20_000]);
+                let wait_ms = dice.one(&[0, 1, 500, 20_000, 90_000]);
                 Ask::Claim { worker, ttl_seconds: ttl, wait_ms }
             }
             4 | 5 => {

@@ -25,6 +25,8 @@ pub struct Habits {
     pub work_us: (u64, u64),
     pub fails_percent: u64,
     pub joins_again_percent: u64,
+    /// At most so long until it asks again after it got no task.
+    pub rest_us: u64,
     pub shift: Shift,
 }
 
@@ -219,7 +221,7 @@ impl Worker {
                     self.state = State::Joining;
                     self.desk.wake_at(moment, moment.now + SECOND);
                 }
-                Some(Answer::NoTask) => self.rest(moment, SECOND / 10),
+                Some(Answer::NoTask) => self.rest(moment, self.habits.rest_us),
                 _ => self.rest(moment, 3 * SECOND),
             },
             (State::Working(job), Some(Answer::Beat(_))) => {
