@@ -73,7 +73,7 @@ fn who_needs_no_key_may_send_no_body_to_speak_of() {
 
 #[test]
 fn large_bodies_that_stand_still_stop_no_small_one() {
-    const HELD_BACK: usize = 30_000;
+    const HELD_BACK: usize = 6_000;
     let server = with_key();
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
     let head = |length: usize| {
@@ -89,16 +89,18 @@ fn large_bodies_that_stand_still_stop_no_small_one() {
         loop {
             match dripping.recv_timeout(Duration::from_secs(1)) {
                 Ok(stream) => held.push(stream),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    held.retain_mut(|stream| stream.write(&[b' '; 60]).is_ok());
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
-            held.retain_mut(|stream| stream.write(&[b' '; 128]).is_ok());
         }
     });
-    // Nearly whole bodies that stand almost still, until there is no room for one of them.
-    let stand_still = |length: usize, count: usize| {
+    // Nearly whole bodies that stand almost still, one more whenever none has been refused yet. Those
+    // that were refused give their room back, so the smaller ones come last and fill what is left.
+    let stand_still = |length: usize| {
         let mut held = Vec::new();
-        for _ in 0..count {
+        eventually("a body is refused", || {
             let mut stream = open(&server);
             stream.write_all(head(length).as_bytes()).unwrap();
             // It may be refused and closed on the way.
@@ -106,25 +108,17 @@ fn large_bodies_that_stand_still_stop_no_small_one() {
             stream.set_nonblocking(true).unwrap();
             drip.send(stream.try_clone().unwrap()).expect("it drips until the end");
             held.push(BufReader::new(stream));
-        }
-        let mut refused = vec![false; count];
-        eventually("bodies are refused", || {
-            for (stream, refused) in held.iter_mut().zip(&mut refused) {
-                match read_head(stream) {
-                    Ok(answer) if answer.status == 503 => *refused = true,
-                    Ok(answer) => panic!("{answer}"),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // Closed on the way, and the answer was lost.
-                    Err(_) => *refused = true,
-                }
-            }
-            refused.iter().any(|refused| *refused).then_some(())
+            let is_refused = |stream: &mut BufReader<TcpStream>| match read_head(stream) {
+                Ok(answer) if answer.status == 503 => true,
+                Ok(answer) => panic!("{answer}"),
+                // Closed on the way, and the answer was lost.
+                Err(error) => error.kind() != ErrorKind::WouldBlock,
+            };
+            held.iter_mut().any(is_refused).then_some(())
         });
         held
     };
-    let _large = stand_still(15_000_000, 8);
-    let _middling = stand_still(1_000_000, 20);
-    let _less = stand_still(100_000, 40);
+    let _held = [15_000_000, 1_000_000, 100_000].map(stand_still);
     let mut client = keyed(&server);
     let body = |length: usize| {
         json!({"context_id": "c", "agent_slug": "a", "prompt": "p".repeat(length)}).to_string()
