@@ -95,7 +95,7 @@ impl<L: Log> Log for Guarded<L> {
             return;
         }
         // Outside of the guard: a panic while a message is put together is a bug, and must be heard.
-        let message = escape(&record.args().to_string());
+        let message = escape(record.args().to_string());
         let printed = self.print(
             &Record::builder()
                 .metadata(record.metadata().clone())
@@ -116,7 +116,11 @@ impl<L: Log> Log for Guarded<L> {
 }
 
 /// Control characters (C0, DEL, C1) and the Unicode line separators as `\n`, `\u{1b}` and so on.
-fn escape(message: &str) -> String {
+fn escape(message: String) -> String {
+    let is_plain = |c: char| !c.is_control() && c != '\u{2028}' && c != '\u{2029}';
+    if message.chars().all(is_plain) {
+        return message;
+    }
     let mut escaped = String::with_capacity(message.len());
     for c in message.chars() {
         match c {
@@ -175,7 +179,7 @@ mod tests {
     #[test]
     fn nobody_can_forge_a_line() {
         let hostile = "GET /\r\nforged\x1b[2J\t\0\u{9b}x\u{7f}\u{2028}y ключ \\n";
-        let line = escape(hostile);
+        let line = escape(hostile.into());
         assert_eq!(line, "GET /\\r\\nforged\\u{1b}[2J\\t\\u{0}\\u{9b}x\\u{7f}\\u{2028}y ключ \\n");
     }
 

@@ -149,7 +149,9 @@ impl App {
         }
         if !is_stranger || self.may_log_stranger() {
             let took = self.clock.micros() - began;
-            let path: String = uri.path().chars().take(LOGGED_PATH_CHARS).collect();
+            let path = uri.path();
+            let most = path.char_indices().nth(LOGGED_PATH_CHARS);
+            let path = most.map_or(path, |(end, _)| &path[..end]);
             log::info!(
                 target: "access",
                 "{method} {path} {} {}.{:03}ms id={id}",

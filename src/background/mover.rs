@@ -4,7 +4,7 @@
 //! the writer, which keeps what has changed meanwhile; doing it twice is harmless. Idle, it waits for
 //! the backlog to change and costs nothing (P8). Not here: what is copied (`store::archive`).
 
-use crate::engine::{Backlog, Engine, EngineError};
+use crate::engine::{Backlog, Engine, EngineError, Query};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -12,6 +12,9 @@ use tokio::time::timeout;
 /// Tasks, and changes told in the journal, of one round: some tens of milliseconds of work.
 pub const TASKS_AT_ONCE: usize = 500;
 pub const CHANGES_AT_ONCE: usize = 2_000;
+/// Tasks, and journal records, that the writer lets go of in one commit: callers wait for it, so it is
+/// short.
+const LET_GO_AT_ONCE: usize = 100;
 /// How long what has finished stays in the hot file, unless there is much of it.
 const REST: Duration = Duration::from_secs(30);
 
@@ -32,44 +35,50 @@ impl Moved {
 
 /// Copies one round to the archive and lets the hot file go of it.
 pub async fn run_once(engine: &Engine) -> Result<Moved, EngineError> {
-    let copied = engine.read(|query| query.copy_finished(TASKS_AT_ONCE, CHANGES_AT_ONCE)).await?;
+    let copy = |query: &Query| query.copy_finished(TASKS_AT_ONCE, CHANGES_AT_ONCE);
+    let mut copied = engine.read_aside(copy).await?;
     let moved = Moved { tasks: copied.tasks.len(), changes: copied.changes };
-    if moved.tasks > 0 || moved.changes > 0 {
-        engine.archived(copied).await?;
+    while let Some(some) = copied.take_some(LET_GO_AT_ONCE) {
+        engine.archived(some).await?;
     }
     Ok(moved)
 }
 
-/// Runs until the server stops.
+/// Runs until the server stops; a round under way is finished first, which is a matter of moments.
 pub async fn run(engine: Engine, mut stopping: watch::Receiver<bool>) {
-    tokio::select! {
-        _ = stopping.wait_for(|stopping| *stopping) => {}
-        () = keep_moving(&engine) => {}
+    let mut backlog = engine.backlog();
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            there_is_work = wait_for_work(&mut backlog) => if !there_is_work { return },
+        }
+        if let Err(error) = move_what_waits(&engine, &stopping).await {
+            log::warn!("archive: {error}; what has finished stays where it is for now");
+            let _ = timeout(REST, stopping.wait_for(|stopping| *stopping)).await;
+        }
     }
 }
 
-async fn keep_moving(engine: &Engine) {
-    let mut backlog = engine.backlog();
-    loop {
-        if backlog.wait_for(|backlog| *backlog > Backlog::Nothing).await.is_err() {
-            return;
-        }
-        // The pause ends early when there is much to do.
-        let _ = timeout(REST, backlog.wait_for(|backlog| *backlog == Backlog::Much)).await;
-        loop {
-            match run_once(engine).await {
-                Ok(moved) => {
-                    log::debug!("archived tasks={} changes={}", moved.tasks, moved.changes);
-                    if !moved.was_whole() {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    log::warn!("archive: {error}; what has finished stays where it is for now");
-                    let _ = timeout(REST, std::future::pending::<()>()).await;
-                    break;
-                }
-            }
+/// False when there will never be any.
+async fn wait_for_work(backlog: &mut watch::Receiver<Backlog>) -> bool {
+    if backlog.wait_for(|backlog| *backlog > Backlog::Nothing).await.is_err() {
+        return false;
+    }
+    // The pause ends early when there is much to do.
+    let _ = timeout(REST, backlog.wait_for(|backlog| *backlog == Backlog::Much)).await;
+    true
+}
+
+async fn move_what_waits(
+    engine: &Engine,
+    stopping: &watch::Receiver<bool>,
+) -> Result<(), EngineError> {
+    while !*stopping.borrow() {
+        let moved = run_once(engine).await?;
+        log::debug!("archived tasks={} changes={}", moved.tasks, moved.changes);
+        if !moved.was_whole() {
+            break;
         }
     }
+    Ok(())
 }

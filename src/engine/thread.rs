@@ -14,6 +14,7 @@ use super::{
 use crate::clock::Clock;
 use crate::domain::{self, LeaseClaim, NewTask, Registration, TaskId, WorkerId};
 use crate::store::{Copied, DueTask, Store, StoreError};
+use rustix::process::setpriority_process;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -24,6 +25,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 const CHANNEL_SLOTS: usize = 4_096;
 /// Commands that one commit may hold.
 const BATCH_COMMANDS: usize = 512;
+/// Of the scale from 0 to 19; enough to give way, little enough to keep up beside a full load.
+const ASIDE_NICENESS: i32 = 5;
 /// Bytes of prompts and outputs from which on a batch takes no more.
 const BATCH_BYTES: usize = 16 << 20;
 
@@ -248,12 +251,29 @@ impl Engine {
         &self,
         read: impl Fn(&Query) -> Result<T, EngineError> + Send + Sync + 'static,
     ) -> Result<T, EngineError> {
+        self.read_on(read, |work| {
+            drop(tokio::task::spawn_blocking(work));
+            true
+        })
+        .await
+    }
+
+    async fn read_on<T: Send + 'static>(
+        &self,
+        read: impl Fn(&Query) -> Result<T, EngineError> + Send + Sync + 'static,
+        begin: impl Fn(Box<dyn FnOnce() + Send>) -> bool,
+    ) -> Result<T, EngineError> {
         let read = Arc::new(read);
         let once = || async {
             let (query, read) = (self.query.clone(), read.clone());
-            tokio::task::spawn_blocking(move || read(&query))
-                .await
-                .unwrap_or_else(|_| Err(EngineError::Store("a read was cut off".into())))
+            let (tell, told) = oneshot::channel();
+            // Who asked may be gone.
+            let work = move || drop(tell.send(read(&query)));
+            let cut_off = || Err(EngineError::Store("a read was cut off".into()));
+            if !begin(Box::new(work)) {
+                return cut_off();
+            }
+            told.await.unwrap_or_else(|_| cut_off())
         };
         match once().await {
             Err(EngineError::Store(why)) => {
@@ -263,6 +283,24 @@ impl Engine {
             }
             other => other,
         }
+    }
+
+    /// The same for work in the background, on a thread of its own that gives way to those for whom
+    /// somebody waits.
+    pub async fn read_aside<T: Send + 'static>(
+        &self,
+        read: impl Fn(&Query) -> Result<T, EngineError> + Send + Sync + 'static,
+    ) -> Result<T, EngineError> {
+        self.read_on(read, |work| {
+            let begin = move || {
+                // Without it the work is done all the same.
+                let _ = setpriority_process(None, ASIDE_NICENESS);
+                work();
+            };
+            let thread = std::thread::Builder::new().name("aside".into());
+            thread.spawn(begin).map(drop).is_ok()
+        })
+        .await
     }
 
     /// Reads that need no disk.

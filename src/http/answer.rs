@@ -18,6 +18,9 @@ const ANSWERS_KIB: usize = 64 << 10;
 /// An answer above this is large.
 const LARGE_BYTES: usize = 64 << 10;
 
+/// Most answers of one record are not larger, and need not grow bit by bit.
+const USUAL_BYTES: usize = 1 << 10;
+
 /// A whole body, or one that is sent bit by bit.
 pub type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
 pub type Answer = Response<Body>;
@@ -44,7 +47,8 @@ pub fn with_body(status: StatusCode, content_type: HeaderValue, body: Body) -> A
 
 /// An answer of one JSON value.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let body = serde_json::to_vec(value).expect("our records have text keys and finite numbers");
+    let mut body = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut body, value).expect("our records have text keys and finite numbers");
     bytes(status, JSON, body)
 }
 

@@ -26,6 +26,19 @@ pub struct Copied {
     pub changes: usize,
 }
 
+impl Copied {
+    /// Takes out at most this many tasks and journal records, oldest first, until there are none.
+    pub fn take_some(&mut self, most: usize) -> Option<Copied> {
+        let mut oldest = Copied {
+            tasks: self.tasks.drain(..most.min(self.tasks.len())).collect(),
+            journal: self.journal.drain(..most.min(self.journal.len())).collect(),
+            changes: 0,
+        };
+        oldest.changes = std::mem::take(&mut self.changes);
+        (!oldest.tasks.is_empty() || !oldest.journal.is_empty()).then_some(oldest)
+    }
+}
+
 impl Store {
     /// Copies these tasks, where they are finished, and old journal records of `journal_changes`
     /// into the archive in one durable commit. `oldest` is at or before the oldest record, `age_ms`

@@ -11,8 +11,8 @@ use super::schema::{
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{Outcome, Task, TaskSpec, WorkerId};
 use redb::{
-    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table,
-    WriteTransaction,
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, Table, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,8 +69,13 @@ const NEWEST: (u64, u64) = (u64::MAX, u64::MAX);
 
 type LargeParts = Vec<((u64, u64), Vec<u8>)>;
 
+/// Most records are not larger, and need not grow bit by bit.
+const USUAL_RECORD_BYTES: usize = 768;
+
 fn json(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    Ok(serde_json::to_vec(record)?)
+    let mut bytes = Vec::with_capacity(USUAL_RECORD_BYTES);
+    serde_json::to_writer(&mut bytes, record)?;
+    Ok(bytes)
 }
 
 impl HotChanges {
@@ -144,7 +149,9 @@ impl Store {
             for (key, bytes) in large {
                 table.insert(key, bytes.as_slice())?;
             }
-            for seq in &changes.archived {
+            // Usually there is nothing large, and then nothing need be looked for.
+            let archived = if table.is_empty()? { &[] } else { changes.archived.as_slice() };
+            for seq in archived {
                 table.retain_in((*seq, 0)..=(*seq, u64::MAX), |_, _| false)?;
             }
         }
