@@ -13,8 +13,9 @@ mkdir -p "$copy" "$CARGO_TARGET_DIR"
 
 field() { sed -n "s/^# $1: //p" "$2"; }
 
-# The tree as it is. Times are kept, so that what did not change is not compiled again.
-patched=
+# The tree as it is. Times are kept, so that what did not change is not compiled again; an earlier call
+# may have left any of the patched files behind.
+patched=$(sed -n 's|^+++ b/||p' tests/planted/*.patch | sort -u)
 refresh() {
     for part in Cargo.toml Cargo.lock build.rs src benches tests web docs; do
         rm -rf "${copy:?}/$part"

@@ -49,6 +49,8 @@ pub struct Life {
     tasks: BTreeMap<TaskId, Known>,
     perhaps_created: usize,
     pub refused: usize,
+    /// The power fails while the disk does, instead of a repair: every other life.
+    is_cut_off: bool,
 }
 
 impl Life {
@@ -65,6 +67,7 @@ impl Life {
             tasks: BTreeMap::new(),
             perhaps_created: 0,
             refused: 0,
+            is_cut_off: fault.is_some_and(|fault| fault.at % 2 == 0),
         };
         life.open();
         let opened = life.operations();
@@ -107,6 +110,9 @@ impl Life {
             let had_struck = self.trouble.has_struck();
             self.round(round)?;
             self.look_around()?;
+            if had_struck && self.is_cut_off {
+                return Some(());
+            }
             // A whole round on a disk that fails, then it works again.
             if had_struck && !std::mem::replace(&mut is_repaired, true) {
                 self.trouble.plan(None);
