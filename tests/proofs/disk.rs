@@ -6,6 +6,7 @@
 //! after power loss beyond "only what was synced" (`power_loss::cuts`).
 
 use redb::StorageBackend;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -49,6 +50,11 @@ impl Image {
             page[start..start + n].copy_from_slice(&bytes[done..done + n]);
             done += n;
         }
+    }
+
+    /// Takes over these pages of another image of the same length.
+    fn copy_pages(&mut self, from: &Image, pages: impl Iterator<Item = usize>) {
+        pages.for_each(|page| self.pages[page] = from.pages[page].clone());
     }
 
     pub fn set_len(&mut self, len: usize) {
@@ -128,6 +134,11 @@ struct Platter {
     written: Image,
     /// What is there after power loss: `written` as it was at the last sync.
     synced: Image,
+    /// The pages that were written since then, so that a sync costs what was written, however long the
+    /// disk is.
+    unsynced: BTreeSet<usize>,
+    /// Its length was changed since then.
+    resized: bool,
     syncs: u64,
     tape: Option<(Tape, Which)>,
 }
@@ -169,11 +180,20 @@ impl Disk {
     pub fn cut_power(&self) {
         let mut platter = self.platter();
         platter.written = platter.synced.clone();
+        platter.unsynced.clear();
+        platter.resized = false;
     }
 
     fn run(&self, operation: Operation) {
         let mut platter = self.platter();
         operation.apply(&mut platter.written);
+        match &operation {
+            Operation::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                platter.unsynced.extend(offset / PAGE..end.div_ceil(PAGE));
+            }
+            Operation::SetLen(_) => platter.resized = true,
+        }
         if let Some((tape, which)) = &platter.tape {
             tape.push(Entry::Operation(*which, operation));
         }
@@ -196,9 +216,15 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut platter = self.platter();
-        platter.synced = platter.written.clone();
-        platter.syncs += 1;
-        if let Some((tape, which)) = &platter.tape {
+        let Platter { written, synced, unsynced, resized, syncs, tape } = &mut *platter;
+        if !std::mem::take(resized) {
+            synced.copy_pages(written, std::mem::take(unsynced).into_iter());
+        } else {
+            *synced = written.clone();
+            unsynced.clear();
+        }
+        *syncs += 1;
+        if let Some((tape, which)) = tape {
             tape.push(Entry::Sync(*which));
         }
         Ok(())
