@@ -1,5 +1,5 @@
-//! Crowds: as many waiting claims and workers as there may be, and hundreds of leases that end at once,
-//! in batches of the size that the writer takes.
+//! What chance would rarely make: as many waiting claims and workers as there may be, hundreds of leases
+//! that end at once, a claim that outlives its worker's silence.
 //!
 //! Not here: the limit of a million live tasks, which would take minutes to reach.
 
@@ -108,5 +108,19 @@ fn hundreds_of_leases_that_end_at_once_all_end_p5() {
         pair.step(Vec::new());
         assert_eq!(pair.model.touched.len(), BATCH);
     }
+    pair.look();
+}
+
+#[test]
+fn a_worker_that_is_heard_of_again_is_served_the_task_for_which_it_still_waits_p5() {
+    let mut pair = Pair::new();
+    pair.step(vec![register("worker".into(), 1)]);
+    let claim = Ask::Claim { worker: "worker".into(), ttl_seconds: None, wait_ms: 90_000 };
+    assert!(pair.step(vec![claim]).is_empty(), "there is no task yet");
+    pair.now += 61 * SECOND;
+    assert_eq!(pair.step(vec![create()]).len(), 1, "nothing for a worker that is silent");
+    let served = pair.step(vec![Ask::HeardOf("worker".into())]);
+    assert!(served.values().all(|answer| matches!(answer, Answer::Claimed(..))));
+    assert_eq!(served.len(), 1);
     pair.look();
 }
