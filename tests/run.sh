@@ -36,6 +36,11 @@ say "format"
 cargo fmt --all --check
 say "lints"
 cargo clippy --locked --all-targets -- -D warnings
+say "the planted bugs still apply (sh tests/planted.sh plants them)"
+need patch patch
+for planted in tests/planted/*.patch; do
+    patch --dry-run -s -f -p1 <"$planted" || { echo "$planted no longer applies" >&2; exit 1; }
+done
 say "load, short form"
 cargo bench --locked --bench load -- --short
 say "scale, short form"
