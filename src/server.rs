@@ -52,7 +52,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let before = places.evicted();
-                let seat = places.take(peer.ip());
+                let seat = places.take(peer.ip(), clock.now().mono);
                 if seat.is_none() || places.evicted() > before {
                     crowded.say(clock.as_ref(), || {
                         format!(

@@ -2,12 +2,15 @@
 //!
 //! A connection is a stranger's until one of its requests has shown the key; then it is known.
 //! Strangers share a small part of the places, and a newcomer takes the place of the oldest connection
-//! of the address that holds the most of them. So whoever floods the server crowds out himself, and a
+//! of the address that holds the most of them. A fleet that comes back all at once (the server was
+//! started again) is strange for a moment only, so what has just arrived may stay that moment, as far as
+//! `RUSH_MAX` goes. So whoever floods the server crowds out himself, and a
 //! worker gets in as long as its key arrives before its place is needed. Known connections go only when
 //! all places are theirs, the longest idle first. Must stay true: places are bounded (P9), a known
 //! connection in use is never ended. Not here: sockets, what a key is.
 
 use super::rate_limit::Client;
+use crate::clock::Mono;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,10 +22,14 @@ use tokio::sync::Notify;
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Places of connections that have not shown the key.
 pub const STRANGERS_MAX: usize = 384;
+/// … and of those that have not had `RUSH_MS` yet to show it.
+pub const RUSH_MAX: usize = 2_048;
+const RUSH_MS: u64 = 1_000;
 
 pub struct Places {
     connections_max: usize,
     strangers_max: usize,
+    rush_max: usize,
     /// Grows with each arrival and each request: the order in which connections were last in use.
     uses: AtomicU64,
     taken: Mutex<Taken>,
@@ -44,6 +51,8 @@ struct Taken {
 /// What is known of one connection.
 struct Marks {
     client: Client,
+    /// When it may be expected to have shown the key.
+    settled: Mono,
     is_known: AtomicBool,
     requests: AtomicU32,
     /// The value of `Places::uses` when this one was last in use.
@@ -70,11 +79,17 @@ impl Places {
         let most = files.map_or(CONNECTIONS_MAX, |files| {
             usize::try_from(files).unwrap_or(usize::MAX).clamp(16, CONNECTIONS_MAX)
         });
-        Places::with(most, STRANGERS_MAX.min(most / 2))
+        Places::with(most, STRANGERS_MAX.min(most / 2), RUSH_MAX.min(most / 2))
     }
 
-    fn with(connections_max: usize, strangers_max: usize) -> Places {
-        Places { connections_max, strangers_max, uses: AtomicU64::new(0), taken: Mutex::default() }
+    fn with(connections_max: usize, strangers_max: usize, rush_max: usize) -> Places {
+        Places {
+            connections_max,
+            strangers_max,
+            rush_max,
+            uses: AtomicU64::new(0),
+            taken: Mutex::default(),
+        }
     }
 
     pub fn connections_max(&self) -> usize {
@@ -95,20 +110,24 @@ impl Places {
     }
 
     /// A place for a connection from this address; none when every place is known and in use.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+    pub fn take(self: &Arc<Self>, address: IpAddr, now: Mono) -> Option<Seat> {
         let mut taken = self.lock();
         let is_full = taken.seats.len() >= self.connections_max;
-        if is_full || taken.strangers >= self.strangers_max {
+        if is_full || taken.strangers >= self.rush_max {
             let victim = taken.a_stranger().or_else(|| taken.longest_idle())?;
-            if let Some(marks) = taken.remove(victim) {
-                taken.evicted += 1;
-                marks.evicted.notify_one();
-            }
+            taken.evict(victim);
+        }
+        while taken.strangers >= self.strangers_max
+            && let Some(victim) = taken.a_stranger()
+            && taken.seats.get(&victim).is_some_and(|marks| marks.settled <= now)
+        {
+            taken.evict(victim);
         }
         taken.last_id += 1;
         let id = taken.last_id;
         let marks = Arc::new(Marks {
             client: Client::of(address),
+            settled: now.after_ms(RUSH_MS),
             is_known: AtomicBool::new(false),
             requests: AtomicU32::new(0),
             last_used: AtomicU64::new(self.uses.fetch_add(1, Relaxed)),
@@ -128,6 +147,13 @@ impl Taken {
     fn longest_idle(&self) -> Option<u64> {
         let idle = self.seats.iter().filter(|(_, marks)| marks.requests.load(Relaxed) == 0);
         idle.min_by_key(|(_, marks)| marks.last_used.load(Relaxed)).map(|(id, _)| *id)
+    }
+
+    fn evict(&mut self, id: u64) {
+        if let Some(marks) = self.remove(id) {
+            self.evicted += 1;
+            marks.evicted.notify_one();
+        }
     }
 
     fn remove(&mut self, id: u64) -> Option<Arc<Marks>> {
@@ -211,6 +237,12 @@ mod tests {
         IpAddr::from([10, 0, 0, n])
     }
 
+    /// A place for who comes when all before have had their time.
+    fn take(places: &Arc<Places>, n: u8) -> Option<Seat> {
+        let later = places.lock().last_id * 10 * RUSH_MS;
+        places.take(ip(n), Mono(later))
+    }
+
     fn is_evicted(seat: &Seat) -> bool {
         let mut evicted = pin!(seat.evicted());
         evicted.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
@@ -222,8 +254,8 @@ mod tests {
 
     #[test]
     fn a_flood_from_one_address_crowds_out_itself() {
-        let places = Arc::new(Places::with(10, 4));
-        let take = |n| places.take(ip(n)).expect("room");
+        let places = Arc::new(Places::with(10, 4, 10));
+        let take = |n| take(&places, n).expect("room");
         let mut seats: Vec<_> = [1, 2, 9, 9].map(take).into();
         seats.extend([9, 9, 9, 3].map(take));
         assert_eq!(evicted(&seats), [2, 3, 4, 5], "the flood's own, oldest first");
@@ -232,17 +264,17 @@ mod tests {
 
     #[test]
     fn among_equals_the_oldest_stranger_goes() {
-        let places = Arc::new(Places::with(10, 3));
-        let seats: Vec<_> = (1..=5).rev().map(|n| places.take(ip(n)).expect("room")).collect();
+        let places = Arc::new(Places::with(10, 3, 10));
+        let seats: Vec<_> = (1..=5).rev().map(|n| take(&places, n).expect("room")).collect();
         assert_eq!(evicted(&seats), [0, 1]);
     }
 
     #[test]
     fn who_has_shown_the_key_is_no_stranger_and_makes_no_room_for_one() {
-        let places = Arc::new(Places::with(4, 2));
+        let places = Arc::new(Places::with(4, 2, 4));
         let known: Vec<_> = (0..4)
             .map(|_| {
-                let seat = places.take(ip(1)).expect("room");
+                let seat = take(&places, 1).expect("room");
                 seat.prove();
                 seat.prove();
                 seat
@@ -250,26 +282,26 @@ mod tests {
             .collect();
         let used: Vec<_> = [0, 2].map(|n: usize| known[n].in_use()).into();
         // All places are known: the longest idle goes, then only strangers for strangers.
-        let stranger = places.take(ip(7)).expect("room");
-        let next = places.take(ip(7)).expect("room");
+        let stranger = take(&places, 7).expect("room");
+        let next = take(&places, 7).expect("room");
         assert_eq!(evicted(&known), [1]);
         assert!(is_evicted(&stranger) && !is_evicted(&next));
         next.prove();
         let used: Vec<_> = used.into_iter().chain([known[3].in_use(), next.in_use()]).collect();
-        assert!(places.take(ip(8)).is_none(), "every place is in use");
+        assert!(take(&places, 8).is_none(), "every place is in use");
         drop(used);
-        assert!(places.take(ip(8)).is_some());
+        assert!(take(&places, 8).is_some());
         assert_eq!(evicted(&known), [0], "the longest idle");
     }
 
     #[test]
     fn places_are_free_again_when_connections_end() {
-        let places = Arc::new(Places::with(4, 4));
+        let places = Arc::new(Places::with(4, 4, 4));
         for _ in 0..3 {
-            let seats: Vec<_> = (0..4).map(|n| places.take(ip(n)).expect("room")).collect();
+            let seats: Vec<_> = (0..4).map(|n| take(&places, n).expect("room")).collect();
             seats[0].prove();
             assert_eq!(evicted(&seats), [0; 0]);
-            let extra = places.take(ip(9)).expect("room");
+            let extra = take(&places, 9).expect("room");
             assert_eq!(evicted(&seats), [1]);
             seats[1].prove();
             drop((seats, extra));
@@ -277,6 +309,21 @@ mod tests {
             assert!(taken.seats.is_empty() && taken.ranks.is_empty());
             assert!(taken.of_client.is_empty() && taken.strangers == 0);
         }
+    }
+
+    #[test]
+    fn a_fleet_that_comes_back_at_once_is_let_in_and_given_a_moment_to_show_its_key() {
+        let places = Arc::new(Places::with(20, 2, 10));
+        let at = |ms| places.take(ip(1), Mono(ms)).expect("room");
+        let mut seats: Vec<_> = [5_000; 10].map(at).into();
+        assert_eq!(evicted(&seats), [0; 0]);
+        seats[..4].iter().for_each(Seat::prove);
+        seats.extend([5_500; 4].map(at));
+        assert_eq!(evicted(&seats), [0; 0], "ten of them are strange");
+        seats.push(at(5_900));
+        assert_eq!(evicted(&seats), [4], "a rush has its limit too");
+        seats.push(at(6_200));
+        assert_eq!(evicted(&seats), [5, 6, 7, 8, 9], "who had the time to show it and did not");
     }
 
     #[test]

@@ -35,7 +35,9 @@ fn five_thousand_idle_connections_make_room_for_the_next_and_cost_little() {
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
     let count = many_files().saturating_sub(500).min(5_000);
     let mut idle: Vec<_> = (0..count).map(|_| open(&server)).collect();
+    // Room is made for newcomers, and only for them.
     eventually("the oldest make room", || {
+        drop(open(&server));
         (ended(&mut idle) >= count - STRANGERS_MAX).then_some(())
     });
     let kept = count - ended(&mut idle);
@@ -46,6 +48,25 @@ fn five_thousand_idle_connections_make_room_for_the_next_and_cost_little() {
     assert_eq!(complaints(&server), 1, "said once, not a thousand times");
     memory.grew_at_most_mib(12);
     honest.still_holds();
+}
+
+#[test]
+fn a_fleet_that_comes_back_all_at_once_loses_no_connection() {
+    let server = with_key();
+    let count = many_files().saturating_sub(500).min(1_000);
+    assert!(count > STRANGERS_MAX, "too few files may be open here for a fleet");
+    let request = format!("GET {STATS} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\r\n");
+    let fleet: Vec<_> = (0..count)
+        .map(|_| {
+            let mut stream = open(&server);
+            stream.write_all(request.as_bytes()).expect("the server listens");
+            stream
+        })
+        .collect();
+    for stream in fleet {
+        assert_eq!(read_head(&mut BufReader::new(stream)).expect("an answer").status, 200);
+    }
+    assert_eq!(complaints(&server), 0);
 }
 
 #[test]
@@ -69,7 +90,10 @@ fn heads_by_the_byte_take_no_place_from_who_has_a_key() {
             stream.write_all(b"x").ok();
         }
     }
-    eventually("the oldest make room", || (ended(&mut slow) >= 200).then_some(()));
+    eventually("the oldest make room", || {
+        drop(open(&server));
+        (ended(&mut slow) >= 200).then_some(())
+    });
     known.get_on_kept(STATS).ok(200);
     memory.grew_at_most_mib(24);
     honest.still_holds();
