@@ -51,25 +51,6 @@ fn five_thousand_idle_connections_make_room_for_the_next_and_cost_little() {
 }
 
 #[test]
-fn a_fleet_that_comes_back_all_at_once_loses_no_connection() {
-    let server = with_key();
-    let count = many_files().saturating_sub(500).min(1_000);
-    assert!(count > STRANGERS_MAX, "too few files may be open here for a fleet");
-    let request = format!("GET {STATS} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\r\n");
-    let fleet: Vec<_> = (0..count)
-        .map(|_| {
-            let mut stream = open(&server);
-            stream.write_all(request.as_bytes()).expect("the server listens");
-            stream
-        })
-        .collect();
-    for stream in fleet {
-        assert_eq!(read_head(&mut BufReader::new(stream)).expect("an answer").status, 200);
-    }
-    assert_eq!(complaints(&server), 0);
-}
-
-#[test]
 fn heads_by_the_byte_take_no_place_from_who_has_a_key() {
     let server = with_key();
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
