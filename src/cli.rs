@@ -169,6 +169,14 @@ pub struct WorkerFlags {
     pub env_file: Option<PathBuf>,
 }
 
+impl ServeFlags {
+    /// For a command that works on a data directory while no server runs.
+    pub fn of_directory(data_dir: &Option<PathBuf>, env_file: &Option<PathBuf>) -> Self {
+        let (data_dir, env_file) = (data_dir.clone(), env_file.clone());
+        ServeFlags { data_dir, env_file, ..ServeFlags::default() }
+    }
+}
+
 /// Give the space of removed records back to the filesystem, while no server runs.
 #[derive(FromArgs, Debug, Default, PartialEq)]
 #[argh(

@@ -13,11 +13,7 @@ use std::path::Path;
 
 /// Compacts both files and says what they were and are. Returns the exit code.
 pub fn compact(flags: &CompactFlags) -> u8 {
-    let settings = ServeFlags {
-        data_dir: flags.data_dir.clone(),
-        env_file: flags.env_file.clone(),
-        ..ServeFlags::default()
-    };
+    let settings = ServeFlags::of_directory(&flags.data_dir, &flags.env_file);
     let config = match Config::from_process(&settings) {
         Ok(config) => config,
         Err(error) => return refuse(&error.to_string(), exit::CONFIG),

@@ -19,11 +19,7 @@ const PROGRESS_MS: u64 = 1_000;
 
 /// Examines both files and says what they hold and what is wrong. Returns the exit code.
 pub fn doctor(flags: &DoctorFlags) -> u8 {
-    let settings = ServeFlags {
-        data_dir: flags.data_dir.clone(),
-        env_file: flags.env_file.clone(),
-        ..ServeFlags::default()
-    };
+    let settings = ServeFlags::of_directory(&flags.data_dir, &flags.env_file);
     let config = match Config::from_process(&settings) {
         Ok(config) => config,
         Err(error) => return refuse(&error, exit::CONFIG),

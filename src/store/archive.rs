@@ -6,9 +6,10 @@
 //! again keeps its old copy here until then: who reads asks the hot file first.
 
 use super::hot::{JournalKey, read};
+use super::listed::Listed;
 use super::schema::{
-    AUDIT, ArchivedFacts, ArchivedTask, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_AGE,
-    TASKS_BY_STATUS, part_of_outcome,
+    AUDIT, ArchivedFacts, ArchivedTask, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_STATUS,
+    part_of_outcome,
 };
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
@@ -62,10 +63,7 @@ impl Store {
         {
             let mut tasks = txn.open_table(TASKS)?;
             let mut parts = txn.open_table(PARTS)?;
-            let mut by_status = txn.open_table(TASKS_BY_STATUS)?;
-            let mut by_age = txn.open_table(TASKS_BY_AGE)?;
-            let mut leases = txn.open_table(LEASES)?;
-            let mut outcomes = txn.open_table(OUTCOMES)?;
+            let mut listed = Listed::open(&txn)?;
             let mut audit = txn.open_table(AUDIT)?;
             for &seq in seqs {
                 let Some(task) = hot.task(seq)?.filter(|task| task.status.is_finished()) else {
@@ -74,25 +72,9 @@ impl Store {
                 let record = ArchivedTask { task: &task, archived_age_ms: age_ms };
                 let older = tasks.insert(seq, serde_json::to_vec(&record)?.as_slice())?;
                 if let Some(older) = older {
-                    let facts: ArchivedFacts = serde_json::from_slice(older.value())?;
-                    let older: Task = serde_json::from_slice(older.value())?;
-                    by_status.remove((older.status as u8, seq))?;
-                    by_age.remove((older.status as u8, facts.archived_age_ms, seq))?;
-                    for gone in &older.ended {
-                        leases.remove((gone.status() as u8, gone.lease.id.seq()))?;
-                        if let Some(outcome) = gone.outcome {
-                            outcomes.remove(outcome)?;
-                        }
-                    }
+                    listed.take_out(older.value())?;
                 }
-                by_status.insert((task.status as u8, seq), ())?;
-                by_age.insert((task.status as u8, age_ms, seq), ())?;
-                for ended in &task.ended {
-                    leases.insert((ended.status() as u8, ended.lease.id.seq()), seq)?;
-                    if let Some(outcome) = ended.outcome {
-                        outcomes.insert(outcome, (seq, ended.lease.fence))?;
-                    }
-                }
+                listed.put(&task, age_ms)?;
                 for (part, bytes) in hot.parts(seq)? {
                     parts.insert((seq, part), bytes.as_slice())?;
                 }

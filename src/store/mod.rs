@@ -12,6 +12,7 @@ mod doctor;
 mod error;
 mod hot;
 mod keep;
+mod listed;
 mod look;
 mod migrate;
 mod open;

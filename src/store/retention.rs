@@ -6,9 +6,10 @@
 //! is due and when (`engine::retention`); the audit trail, which stays.
 
 use super::archive::Archive;
-use super::schema::{ArchivedFacts, LEASES, OUTCOMES, PARTS, TASKS, TASKS_BY_AGE, TASKS_BY_STATUS};
+use super::listed::Listed;
+use super::schema::{ArchivedFacts, PARTS, TASKS, TASKS_BY_AGE};
 use super::{Store, StoreError};
-use crate::domain::{Task, TaskStatus};
+use crate::domain::TaskStatus;
 use redb::ReadableDatabase;
 
 /// A row of `TASKS_BY_AGE`.
@@ -72,22 +73,10 @@ impl Store {
         {
             let mut tasks = txn.open_table(TASKS)?;
             let mut parts = txn.open_table(PARTS)?;
-            let mut by_status = txn.open_table(TASKS_BY_STATUS)?;
-            let mut by_age = txn.open_table(TASKS_BY_AGE)?;
-            let mut leases = txn.open_table(LEASES)?;
-            let mut outcomes = txn.open_table(OUTCOMES)?;
+            let mut listed = Listed::open(&txn)?;
             for &seq in seqs {
                 let Some(record) = tasks.remove(seq)? else { continue };
-                let facts: ArchivedFacts = serde_json::from_slice(record.value())?;
-                let task: Task = serde_json::from_slice(record.value())?;
-                by_status.remove((task.status as u8, seq))?;
-                by_age.remove((task.status as u8, facts.archived_age_ms, seq))?;
-                for ended in &task.ended {
-                    leases.remove((ended.status() as u8, ended.lease.id.seq()))?;
-                    if let Some(outcome) = ended.outcome {
-                        outcomes.remove(outcome)?;
-                    }
-                }
+                listed.take_out(record.value())?;
                 parts.retain_in((seq, 0)..=(seq, u64::MAX), |_, _| false)?;
             }
         }
@@ -100,6 +89,7 @@ impl Store {
 impl Store {
     /// Rows of `TASKS`, `PARTS`, `TASKS_BY_STATUS`, `TASKS_BY_AGE`, `LEASES` and `OUTCOMES`.
     pub fn archived_rows(&self) -> Result<[u64; 6], StoreError> {
+        use super::schema::{LEASES, OUTCOMES, TASKS_BY_STATUS};
         use redb::ReadableTableMetadata;
         let txn = self.archive.read()?.begin_read()?;
         Ok([
