@@ -34,6 +34,10 @@ use base_url::is_host_name;
 use error::shown;
 use sources::{Found, Sources};
 
+/// The largest limit of an agent, and the most agents that have one: each is looked at by every claim.
+const AGENT_LIMIT_MAX: u32 = 1_000_000;
+const AGENT_LIMITS_MAX: usize = 200;
+
 /// The server's settings, all of them checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -64,6 +68,8 @@ pub struct Config {
     pub rate_limit_authenticated: u32,
     /// `None` keeps everything.
     pub retention_days: Option<u32>,
+    /// At most so many tasks of an agent are leased at a time.
+    pub agent_limits: Vec<(String, u32)>,
     /// `TLS_CERT` or `TLS_KEY` is set.
     asks_for_tls: bool,
     /// Names that lost to another form of the same setting.
@@ -138,6 +144,9 @@ impl Config {
             retention_days: sources
                 .parsed("RETENTION_DAYS", "90", |text| number(text, 36_500))?
                 .filter(|days| *days > 0),
+            agent_limits: sources
+                .parsed("AGENT_LIMITS", "reviewer=2,writer=1", agent_limits)?
+                .unwrap_or_default(),
             asks_for_tls: ["TLS_CERT", "TLS_KEY"].iter().any(|name| sources.value(name).is_some()),
             ignored: sources.into_ignored(),
         })
@@ -336,6 +345,32 @@ fn switch(text: &str) -> Result<bool, String> {
 /// The words of a list that commas or blanks separate.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ', '\t']).filter(|word| !word.is_empty())
+}
+
+/// `slug=n` for each agent, separated by commas; a blank may stand in a slug.
+fn agent_limits(text: &str) -> Result<Vec<(String, u32)>, String> {
+    let mut limits: Vec<(String, u32)> = Vec::new();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let limit = word.rsplit_once('=').and_then(|(agent, most)| {
+            let most =
+                most.trim().parse().ok().filter(|most| (1..=AGENT_LIMIT_MAX).contains(most))?;
+            Some((agent.trim().to_owned(), most)).filter(|(agent, _)| !agent.is_empty())
+        });
+        let Some((agent, most)) = limit else {
+            return Err(format!(
+                "{} is no agent=number with a number from 1 to {AGENT_LIMIT_MAX}",
+                shown(word)
+            ));
+        };
+        if limits.iter().any(|(known, _)| *known == agent) {
+            return Err(format!("{} stands there twice", shown(&agent)));
+        }
+        limits.push((agent, most));
+    }
+    match limits.len() {
+        0..=AGENT_LIMITS_MAX => Ok(limits),
+        n => Err(format!("{n} agents are more than {AGENT_LIMITS_MAX}")),
+    }
 }
 
 /// `none` trusts nobody, loopback included.

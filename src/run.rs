@@ -141,8 +141,12 @@ fn try_serve(flags: &ServeFlags) -> Result<(), Failure> {
     let listener = listen(config.listen_address())?;
     let (store, opened) = Store::open(&config.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let (engine, mut writer) =
-        engine::start(Arc::new(store), clock.clone(), engine::system_random())?;
+    let (engine, mut writer) = engine::start(
+        Arc::new(store),
+        clock.clone(),
+        engine::system_random(),
+        config.agent_limits.as_slice().into(),
+    )?;
     let runtime = runtime()?;
     let running = run(flags, &config, &opened, &engine, clock, listener, &mut writer);
     let result = runtime.block_on(running);

@@ -239,6 +239,8 @@ fn task(n: u64, labels: &[&str], max_attempts: u32) -> NewTask {
         priority: 0,
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
         max_attempts,
+        retry: None,
+        not_before: None,
     }
 }
 
@@ -247,7 +249,8 @@ fn outcome(fails: bool) -> Completed {
         status: if fails { CompletionStatus::Error } else { CompletionStatus::Success },
         output: Some(TEXT.into()),
         error_message: fails.then(|| "it did not work".into()),
-        metrics: Metrics { duration_ms: 12, tokens_used: Some(300) },
+        code: None,
+        metrics: Metrics { duration_ms: 12, tokens_used: Some(300), ..Metrics::default() },
         artifact_type: "LLM_RESULT".into(),
         artifact_tags: Vec::new(),
     }

@@ -73,6 +73,17 @@ impl App {
         Ok(json(StatusCode::OK, &wire::completed(&done)))
     }
 
+    pub(super) async fn hand_back(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = task_id(call)?;
+        let claim = wire::lease_claim(&call.payload, call.route.lease.as_deref());
+        let (given, invalid) = match wire::hand_back(&call.payload) {
+            Ok(given) => (Some(given), None),
+            Err(invalid) => (None, Some(invalid)),
+        };
+        let view = or_invalid(self.engine.hand_back(id, claim, given).await, invalid)?;
+        Ok(json(StatusCode::OK, &wire::task(&view)))
+    }
+
     pub(super) async fn requeue(&self, call: &Call) -> Result<Answer, ApiError> {
         let view = self.engine.requeue(task_id(call)?).await?;
         Ok(json(StatusCode::OK, &wire::task(&view)))

@@ -30,6 +30,13 @@ impl App {
         Ok(json(StatusCode::OK, &json!({ "removed": true, "id": id })))
     }
 
+    /// `on`: no more tasks for it; off: tasks again, at once.
+    pub(super) async fn drain(&self, call: &Call, on: bool) -> Result<Answer, ApiError> {
+        let id = WorkerId(call.route.id.clone());
+        let view = self.engine.drain(id, on).await?;
+        Ok(json(StatusCode::OK, &wire::worker(&view)))
+    }
+
     /// Waits for a task; 204 when none came.
     pub(super) async fn claim(&self, call: &Call) -> Result<Answer, ApiError> {
         let id = WorkerId(call.route.id.clone());

@@ -38,6 +38,8 @@ pub enum LeaseEnd {
     Completed,
     /// The task was cancelled under it.
     Cancelled,
+    /// Its holder handed the task back.
+    Released,
 }
 
 /// What the wire says of a lease (`CONTRACT §2`); `failed` is a word of the original that nothing sets.
@@ -73,13 +75,18 @@ pub struct EndedLease {
     pub end: LeaseEnd,
     /// The sequence of what was completed under it, if anything was.
     pub outcome: Option<u64>,
+    /// Why it did not end well, if its holder said: a code, and words of a few lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl EndedLease {
     pub fn status(&self) -> LeaseStatus {
         match self.end {
             LeaseEnd::Expired => LeaseStatus::Expired,
-            LeaseEnd::Completed | LeaseEnd::Cancelled => LeaseStatus::Released,
+            LeaseEnd::Completed | LeaseEnd::Cancelled | LeaseEnd::Released => LeaseStatus::Released,
         }
     }
 }

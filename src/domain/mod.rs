@@ -4,28 +4,38 @@
 //! records or a `Refusal` go out. Not here: clocks, randomness, storage, HTTP, log lines.
 
 mod audit;
+mod ending;
+mod failure;
 mod id;
 mod lease;
 mod refusal;
+mod retry;
 mod routing;
 mod task;
 mod transition;
 mod worker;
 
 pub use audit::{Audit, Entity, EventKind};
+pub use ending::{
+    Completed, Completion, HandedBack, as_completed, cancel, complete, expire, hand_back,
+};
+pub use failure::{
+    HandBack, NOTE_CHARS_MAX, PROVIDER_FAILURES_MAX, PROVIDER_REST_MS, REST_SECONDS_MAX, is_code,
+    is_provider_failure,
+};
 pub use id::{ArtifactId, AuditId, LeaseId, ResultId, SEQ_MAX, TaskId, WorkerId};
 pub use lease::{EndedLease, Lease, LeaseEnd, LeaseStatus};
 pub use refusal::{NoWorker, Refusal};
+pub use retry::{BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, Delay, Retry};
 pub use routing::{Candidate, context_key, gate, pick_worker};
 pub use task::{
     CompletionStatus, DesiredFormat, LEASES_KEPT_PER_TASK, Metrics, Outcome, Policy, Task,
     TaskSpec, TaskStatus,
 };
 pub use transition::{
-    Change, Completed, Completion, Heartbeat, LeaseClaim, NewTask, as_completed, cancel, complete,
-    create, expire, grant, heartbeat, requeue, require_queued,
+    Change, Heartbeat, LeaseClaim, NewTask, When, create, grant, heartbeat, requeue, require_queued,
 };
-pub use worker::{Capabilities, Registration, Worker, WorkerStatus, register};
+pub use worker::{Capabilities, Cooling, Registration, Worker, WorkerStatus, register};
 
 #[cfg(test)]
 pub mod tests_support {

@@ -38,6 +38,10 @@ pub enum NoWorker {
     Unknown,
     NotOnline,
     NoClaudeCli,
+    Draining,
+    Cooling,
     LabelMissing,
     AtCapacity,
+    /// As many tasks of this agent are leased as may be.
+    AgentAtLimit,
 }

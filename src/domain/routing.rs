@@ -13,6 +13,8 @@ pub struct Candidate<'a> {
     pub worker: &'a Worker,
     /// Registered as online and heard of lately.
     pub online: bool,
+    /// Rests after its provider's limit or failures.
+    pub cooling: bool,
     pub active_leases: u32,
     /// Holds an active lease for the task's context.
     pub sticky: bool,
@@ -37,6 +39,12 @@ pub fn gate(candidate: &Candidate<'_>, labels: &[String]) -> Result<(), NoWorker
     }
     if !labels.iter().all(|label| offered.labels.contains(label)) {
         return Err(NoWorker::LabelMissing);
+    }
+    if candidate.worker.draining {
+        return Err(NoWorker::Draining);
+    }
+    if candidate.cooling {
+        return Err(NoWorker::Cooling);
     }
     if candidate.active_leases >= offered.max_concurrency {
         return Err(NoWorker::AtCapacity);
@@ -73,7 +81,10 @@ fn nearness(reason: NoWorker) -> u8 {
         NoWorker::NotOnline => 2,
         NoWorker::NoClaudeCli => 3,
         NoWorker::LabelMissing => 4,
-        NoWorker::AtCapacity => 5,
+        NoWorker::Draining => 5,
+        NoWorker::Cooling => 6,
+        NoWorker::AtCapacity => 7,
+        NoWorker::AgentAtLimit => 8,
     }
 }
 
@@ -93,7 +104,7 @@ mod tests {
     }
 
     fn candidate(worker: &Worker, active_leases: u32) -> Candidate<'_> {
-        Candidate { worker, online: true, active_leases, sticky: false }
+        Candidate { worker, online: true, cooling: false, active_leases, sticky: false }
     }
 
     fn pick(task: &Task, candidates: &[Candidate<'_>]) -> Result<String, NoWorker> {
@@ -121,18 +132,22 @@ mod tests {
         let good = worker("good", 1, &["gpu", "big"]);
         let mut mute = good.clone();
         mute.capabilities.claude_cli = false;
+        let mut leaving = good.clone();
+        leaving.draining = true;
         let bare = worker("bare", 1, &["big"]);
         let cases = [
             (candidate(&good, 0), Ok(())),
             (Candidate { online: false, ..candidate(&good, 0) }, Err(NoWorker::NotOnline)),
             (candidate(&mute, 0), Err(NoWorker::NoClaudeCli)),
             (candidate(&bare, 0), Err(NoWorker::LabelMissing)),
+            (candidate(&leaving, 0), Err(NoWorker::Draining)),
+            (Candidate { cooling: true, ..candidate(&good, 0) }, Err(NoWorker::Cooling)),
             (candidate(&good, 1), Err(NoWorker::AtCapacity)),
         ];
         for (candidate, expected) in cases {
             assert_eq!(gate(&candidate, &task.labels), expected);
         }
         assert_eq!(pick(&task, &[]), Err(NoWorker::NoneRegistered));
-        assert_eq!(pick(&task, &[cases[1].0, cases[4].0, cases[2].0]), Err(NoWorker::AtCapacity));
+        assert_eq!(pick(&task, &[cases[1].0, cases[6].0, cases[2].0]), Err(NoWorker::AtCapacity));
     }
 }

@@ -4,7 +4,7 @@
 //! Must stay true: a transition touches no prompt; `Task` alone suffices to rebuild the engine's
 //! memory. Not here: which transition is allowed (`transition`), how it looks on the wire (`wire`).
 
-use super::{ArtifactId, EndedLease, Lease, LeaseId, ResultId, TaskId, WorkerId};
+use super::{ArtifactId, Delay, EndedLease, Lease, LeaseId, ResultId, Retry, TaskId, WorkerId};
 use serde::{Deserialize, Serialize};
 
 /// How many past leases a task keeps; the oldest make room, the audit trail keeps them all.
@@ -97,10 +97,20 @@ pub struct Task {
     pub default_ttl_seconds: u32,
     pub attempts: u32,
     pub max_attempts: u32,
+    /// What the author wants done about errors; without it an error is the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// The author's earliest moment, Unix milliseconds, by the wall clock as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<i64>,
+    /// Until when it waits to be tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Delay>,
     /// Grants so far, over requeues too: the next lease's fencing number is one more (P3).
     pub grants: u32,
-    /// A lease has expired since create or a person's requeue: a caller that names no lease may be
-    /// its late holder and is not believed (`CONTRACT`, Where we are better).
+    /// A lease has expired, or ended with the task back in the queue, since create or a person's
+    /// requeue: a caller that names no lease may be its late holder and is not believed (`CONTRACT`,
+    /// Where we are better).
     pub expired_since_queued: bool,
     pub created_at: i64,
     pub updated_at: i64,
@@ -134,15 +144,27 @@ pub enum CompletionStatus {
     Error,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What an attempt took, as far as its worker knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     pub duration_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_used: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u64>,
+    /// US dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u64>,
 }
 
 /// What one completion left: the wire's artifact and result in one record, stored once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub artifact_id: ArtifactId,
     pub result_id: ResultId,
@@ -152,16 +174,25 @@ pub struct Outcome {
     pub status: CompletionStatus,
     pub output: Option<String>,
     pub error_message: Option<String>,
+    /// What kind of error it was, if the worker said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     pub metrics: Metrics,
     pub artifact_type: String,
     pub artifact_tags: Vec<String>,
     pub completed_at: i64,
     /// The task's attempts at that moment, so that a repeated complete answers the same (P7).
     pub attempts: u32,
+    /// The error was not the end: the task went back into the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Delay>,
 }
 
 impl Outcome {
     pub fn task_status(&self) -> TaskStatus {
+        if self.retry.is_some() {
+            return TaskStatus::Queued;
+        }
         match self.status {
             CompletionStatus::Success => TaskStatus::Completed,
             CompletionStatus::Error => TaskStatus::Failed,

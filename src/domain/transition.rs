@@ -1,14 +1,12 @@
-//! The transitions of a task (`DESIGN §3`), each one function found by its name.
+//! The transitions of a task up to its end (`DESIGN §3`), each one function found by its name.
 //!
-//! Must stay true: fencing numbers grow (P3); `leased` and `running` expire alike (P5); a complete
-//! repeated under its lease does its work once (P7); a refusal changes nothing. Each function checks
-//! in the contract's order: lease, then state, then fields. Not here: whether the task exists, which
-//! worker is picked, when a lease is due, all of which the engine knows.
+//! Must stay true: fencing numbers grow (P3); a refusal changes nothing. Each function checks in the
+//! contract's order: lease, then state, then fields. Not here: how an attempt ends (`ending`), whether
+//! the task exists and which worker is picked, which the engine knows.
 
 use super::{
-    ArtifactId, Audit, CompletionStatus, EndedLease, Entity, EventKind, LEASES_KEPT_PER_TASK,
-    Lease, LeaseEnd, LeaseId, Metrics, Outcome, Refusal, ResultId, Task, TaskId, TaskSpec,
-    TaskStatus, WorkerId,
+    Audit, Entity, EventKind, Lease, LeaseId, Refusal, Retry, Task, TaskId, TaskSpec, TaskStatus,
+    WorkerId,
 };
 
 /// A lease that is asked for without a time lasts at least this long (`CONTRACT §3`).
@@ -42,28 +40,20 @@ pub struct NewTask {
     pub priority: u8,
     pub labels: Vec<String>,
     pub max_attempts: u32,
+    pub retry: Option<Retry>,
+    /// Unix milliseconds.
+    pub not_before: Option<i64>,
 }
 
-/// The valid fields of a completion.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Completed {
-    pub status: CompletionStatus,
-    pub output: Option<String>,
-    pub error_message: Option<String>,
-    pub metrics: Metrics,
-    pub artifact_type: String,
-    pub artifact_tags: Vec<String>,
-}
-
-/// What a complete does.
-#[allow(clippy::large_enum_variant, reason = "made and taken apart at once")]
-#[derive(Clone, Debug, PartialEq)]
-pub enum Completion {
-    First(Change, Box<Outcome>),
-    /// The lease has completed the task before: answer with what is stored under this fence (P7).
-    Repeated {
-        fence: u32,
-    },
+/// The moment of a decision, and the chance in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    /// Unix milliseconds, for people.
+    pub wall: i64,
+    /// The store's age, which decides (P4).
+    pub age_ms: u64,
+    /// Any number.
+    pub chance: u64,
 }
 
 /// What a heartbeat does.
@@ -94,6 +84,9 @@ pub fn create(new: NewTask, id: TaskId, now: i64) -> (Change, TaskSpec) {
         default_ttl_seconds: DEFAULT_TTL_SECONDS.max(timeout + TTL_BEYOND_TIMEOUT_SECONDS),
         attempts: 0,
         max_attempts: new.max_attempts,
+        retry: new.retry,
+        not_before: new.not_before,
+        delay: None,
         grants: 0,
         expired_since_queued: false,
         created_at: now,
@@ -119,6 +112,7 @@ pub fn grant(
     task.status = TaskStatus::Leased;
     task.attempts += 1;
     task.grants += 1;
+    task.delay = None;
     let mut lease = Lease {
         id: lease_id,
         fence: task.grants,
@@ -164,75 +158,6 @@ pub fn heartbeat(task: &Task, claim: LeaseClaim, now: i64) -> Result<Heartbeat, 
     Ok(Heartbeat::Started(Change { task, kind: EventKind::TaskRunning, audit: None }))
 }
 
-/// Takes a result. `completed` is None when its fields are wrong, which matters last.
-pub fn complete(
-    task: &Task,
-    claim: LeaseClaim,
-    completed: Option<Completed>,
-    artifact_id: ArtifactId,
-    result_id: ResultId,
-    now: i64,
-) -> Result<Completion, Refusal> {
-    let Some(active) = &task.lease else {
-        return match claim {
-            LeaseClaim::Unnamed => Err(Refusal::NotLeased(task.status)),
-            LeaseClaim::Named(id) => repeated(task, id),
-            LeaseClaim::Unknown => Err(Refusal::LeaseLost),
-        };
-    };
-    if let Err(lost) = believe(task, active, claim) {
-        return match claim {
-            LeaseClaim::Named(id) => repeated(task, id),
-            LeaseClaim::Unnamed | LeaseClaim::Unknown => Err(lost),
-        };
-    }
-    let completed = completed.ok_or(Refusal::InvalidFields)?;
-    let outcome = Outcome {
-        artifact_id,
-        result_id,
-        task_id: task.id,
-        lease_id: active.id,
-        worker_id: active.worker_id.clone(),
-        status: completed.status,
-        output: completed.output,
-        error_message: completed.error_message,
-        metrics: completed.metrics,
-        artifact_type: completed.artifact_type,
-        artifact_tags: completed.artifact_tags,
-        completed_at: now,
-        attempts: task.attempts,
-    };
-    let mut task = touched(task, now);
-    task.status = outcome.task_status();
-    end_lease(&mut task, LeaseEnd::Completed, Some(artifact_id.seq()), now);
-    let word = match outcome.status {
-        CompletionStatus::Success => "success",
-        CompletionStatus::Error => "error",
-    };
-    let audit = Audit {
-        entity: Entity::Task,
-        entity_id: task.id.to_string(),
-        actor: outcome.worker_id.to_string(),
-        detail: format!(
-            "Status: {word}, artifact: {artifact_id}, duration: {}ms",
-            outcome.metrics.duration_ms
-        ),
-    };
-    let change = Change { task, kind: EventKind::TaskCompleted, audit: Some(audit) };
-    Ok(Completion::First(change, Box::new(outcome)))
-}
-
-/// The task as it was when this outcome completed it: the answer to every complete under its lease.
-pub fn as_completed(task: &Task, outcome: &Outcome) -> Task {
-    let mut then = task.clone();
-    then.status = outcome.task_status();
-    then.attempts = outcome.attempts;
-    then.updated_at = outcome.completed_at;
-    then.lease = None;
-    then.ended.retain(|ended| ended.lease.id <= outcome.lease_id);
-    then
-}
-
 /// Back into the queue by a person's hand: fresh attempts, the history stays.
 pub fn requeue(task: &Task, now: i64) -> Result<Change, Refusal> {
     if !matches!(task.status, TaskStatus::Failed | TaskStatus::Dead | TaskStatus::Cancelled) {
@@ -247,72 +172,23 @@ pub fn requeue(task: &Task, now: i64) -> Result<Change, Refusal> {
     let mut task = touched(task, now);
     task.status = TaskStatus::Queued;
     task.attempts = 0;
+    task.delay = None;
     task.expired_since_queued = false;
     Ok(Change { task, kind: EventKind::TaskRequeued, audit: Some(audit) })
 }
 
-/// Called off by a person, from any state in which something could still happen.
-pub fn cancel(task: &Task, now: i64) -> Result<Change, Refusal> {
-    if task.status.is_finished() {
-        return Err(Refusal::CannotCancel(task.status));
-    }
-    let audit = Audit {
-        entity: Entity::Task,
-        entity_id: task.id.to_string(),
-        actor: "admin".into(),
-        detail: format!("Cancelled while {}", task.status.as_str()),
-    };
-    let mut task = touched(task, now);
-    task.status = TaskStatus::Cancelled;
-    end_lease(&mut task, LeaseEnd::Cancelled, None, now);
-    Ok(Change { task, kind: EventKind::TaskCancelled, audit: Some(audit) })
-}
-
-/// The lease's time is over without a sign of life: back to the queue, or dead when its attempts
-/// are used up (P5). None when it holds no lease, so that a superfluous call does nothing.
-pub fn expire(task: &Task, now: i64) -> Option<Change> {
-    let lease = task.lease.as_ref()?;
-    let (status, fate) = if task.attempts < task.max_attempts {
-        (TaskStatus::Queued, "back in the queue")
-    } else {
-        (TaskStatus::Dead, "dead, its attempts are used up")
-    };
-    let audit = Audit {
-        entity: Entity::Lease,
-        entity_id: lease.id.to_string(),
-        actor: "reaper".into(),
-        detail: format!(
-            "Lease on worker {} ended without a sign of life for {}s; task {} is {fate} (attempt {} of {})",
-            lease.worker_id, lease.ttl_seconds, task.id, task.attempts, task.max_attempts
-        ),
-    };
-    let mut task = touched(task, now);
-    task.status = status;
-    task.expired_since_queued = true;
-    end_lease(&mut task, LeaseEnd::Expired, None, now);
-    Some(Change { task, kind: EventKind::LeaseExpired, audit: Some(audit) })
-}
-
-fn touched(task: &Task, now: i64) -> Task {
+pub(super) fn touched(task: &Task, now: i64) -> Task {
     Task { updated_at: now, ..task.clone() }
 }
 
 /// Whether the caller holds the active lease: it names it, or it names none and no lease of this
 /// task has expired, so that there can be no late holder.
-fn believe(task: &Task, active: &Lease, claim: LeaseClaim) -> Result<(), Refusal> {
+pub(super) fn believe(task: &Task, active: &Lease, claim: LeaseClaim) -> Result<(), Refusal> {
     match claim {
         LeaseClaim::Named(id) if id == active.id => Ok(()),
         LeaseClaim::Unnamed if !task.expired_since_queued => Ok(()),
         LeaseClaim::Named(_) | LeaseClaim::Unnamed | LeaseClaim::Unknown => Err(Refusal::LeaseLost),
     }
-}
-
-fn repeated(task: &Task, id: LeaseId) -> Result<Completion, Refusal> {
-    task.ended
-        .iter()
-        .find(|ended| ended.lease.id == id && ended.outcome.is_some())
-        .map(|ended| Completion::Repeated { fence: ended.lease.fence })
-        .ok_or(Refusal::LeaseLost)
 }
 
 fn no_active_lease(task: &Task, claim: LeaseClaim) -> Refusal {
@@ -327,15 +203,6 @@ fn no_active_lease(task: &Task, claim: LeaseClaim) -> Refusal {
         (_, LeaseClaim::Named(_) | LeaseClaim::Unknown) => Refusal::LeaseLost,
         (TaskStatus::Queued, LeaseClaim::Unnamed) => Refusal::NoLease,
         (_, LeaseClaim::Unnamed) => Refusal::LeaseEnded,
-    }
-}
-
-fn end_lease(task: &mut Task, end: LeaseEnd, outcome: Option<u64>, now: i64) {
-    if let Some(lease) = task.lease.take() {
-        task.ended.push(EndedLease { lease, ended_at: now, end, outcome });
-        if task.ended.len() > LEASES_KEPT_PER_TASK {
-            task.ended.remove(0);
-        }
     }
 }
 

@@ -2,7 +2,11 @@
 //! sentences.
 
 use super::*;
-use crate::domain::{DesiredFormat, LeaseStatus, Policy};
+use crate::domain::{
+    ArtifactId, Completed, Completion, CompletionStatus, DesiredFormat, HandBack, HandedBack,
+    LEASES_KEPT_PER_TASK, LeaseStatus, Metrics, Outcome, Policy, ResultId, as_completed, cancel,
+    complete, expire, hand_back,
+};
 
 const NOW: i64 = 1_000_000;
 
@@ -19,11 +23,17 @@ pub fn new_task() -> NewTask {
         priority: 0,
         labels: Vec::new(),
         max_attempts: 3,
+        retry: None,
+        not_before: None,
     }
 }
 
 pub fn queued_task() -> Task {
     create(new_task(), TaskId::new(1, 0), NOW).0.task
+}
+
+fn at(wall: i64) -> When {
+    When { wall, age_ms: 500, chance: 0 }
 }
 
 fn lease_id(n: u64) -> LeaseId {
@@ -46,7 +56,8 @@ fn fields(status: CompletionStatus) -> Option<Completed> {
         status,
         output: Some("out".into()),
         error_message: None,
-        metrics: Metrics { duration_ms: 12, tokens_used: None },
+        code: None,
+        metrics: Metrics { duration_ms: 12, ..Metrics::default() },
         artifact_type: "LLM_RESULT".into(),
         artifact_tags: Vec::new(),
     })
@@ -57,7 +68,7 @@ fn try_complete(
     claim: LeaseClaim,
     status: CompletionStatus,
 ) -> Result<Completion, Refusal> {
-    complete(task, claim, fields(status), ArtifactId::new(5, 0), ResultId::new(5, 0), NOW + 1)
+    complete(task, claim, fields(status), ArtifactId::new(5, 0), ResultId::new(5, 0), at(NOW + 1))
 }
 
 fn completed(task: &Task, status: CompletionStatus) -> (Task, Outcome) {
@@ -233,7 +244,8 @@ fn a_complete_repeated_under_its_lease_answers_what_it_answered_whatever_came_si
     let claim = LeaseClaim::Named(lease_id(1));
     let again = granted(&requeue(&failed, NOW + 9).expect("failed").task, 2);
     for task in [&failed, &again] {
-        let repeat = complete(task, claim, None, outcome.artifact_id, outcome.result_id, NOW + 99);
+        let repeat =
+            complete(task, claim, None, outcome.artifact_id, outcome.result_id, at(NOW + 99));
         assert_eq!(repeat, Ok(Completion::Repeated { fence: 1 }));
         let mut shown = as_completed(task, &outcome);
         shown.grants = failed.grants;
@@ -244,7 +256,7 @@ fn a_complete_repeated_under_its_lease_answers_what_it_answered_whatever_came_si
 #[test]
 fn wrong_fields_matter_only_after_lease_and_state() {
     let wrong = |task: &Task, claim| {
-        complete(task, claim, None, ArtifactId::new(5, 0), ResultId::new(5, 0), NOW)
+        complete(task, claim, None, ArtifactId::new(5, 0), ResultId::new(5, 0), at(NOW))
     };
     let leased = in_status(TaskStatus::Leased);
     assert_eq!(wrong(&leased, LeaseClaim::Unknown), Err(Refusal::LeaseLost));
@@ -291,4 +303,107 @@ fn a_task_keeps_a_bounded_number_of_past_leases_the_newest() {
     }
     assert_eq!(task.ended.len(), LEASES_KEPT_PER_TASK);
     assert_eq!(task.ended[0].lease.id, lease_id(6));
+}
+
+fn error_with(task: &Task, code: &str) -> (Task, Outcome) {
+    let fields =
+        fields(CompletionStatus::Error).map(|f| Completed { code: Some(code.into()), ..f });
+    let (artifact, result) = (ArtifactId::new(5, 0), ResultId::new(5, 0));
+    match complete(task, LeaseClaim::Unnamed, fields, artifact, result, at(NOW + 1)) {
+        Ok(Completion::First(change, outcome)) => (change.task, *outcome),
+        other => panic!("not completed: {other:?}"),
+    }
+}
+
+fn with_retry() -> Task {
+    let retry = Retry { on_error: true, backoff_seconds: 15, max_backoff_seconds: 300 };
+    Task { retry: Some(retry), ..queued_task() }
+}
+
+#[test]
+fn an_error_goes_back_into_the_queue_when_its_author_wants_it_and_waits_there() {
+    let (task, outcome) = error_with(&granted(&with_retry(), 1), "timeout");
+    assert_eq!((task.status, task.attempts, task.shown_lease()), (TaskStatus::Queued, 1, None));
+    let delay = task.delay.expect("it waits");
+    assert_eq!((delay.until_age_ms, delay.until), (500 + 12_000, NOW + 1 + 12_000));
+    assert_eq!(task.ended[0].code.as_deref(), Some("timeout"));
+    let again = granted(&task, 2);
+    assert_eq!(again.delay, None);
+    let claim = LeaseClaim::Named(lease_id(1));
+    let repeat = complete(&again, claim, None, outcome.artifact_id, outcome.result_id, at(NOW));
+    assert_eq!(repeat, Ok(Completion::Repeated { fence: 1 }));
+    assert_eq!(Task { grants: 1, ..as_completed(&again, &outcome) }, task);
+}
+
+#[test]
+fn an_error_is_the_end_when_the_author_the_code_or_the_attempts_say_so() {
+    let status = |task: &Task, code: &str| error_with(&granted(task, 1), code).0.status;
+    assert_eq!(status(&queued_task(), "timeout"), TaskStatus::Failed);
+    assert_eq!(status(&with_retry(), "budget_exceeded"), TaskStatus::Failed);
+    assert_eq!(status(&Task { max_attempts: 1, ..with_retry() }, "timeout"), TaskStatus::Failed);
+    assert_eq!(status(&with_retry(), "timeout"), TaskStatus::Queued);
+}
+
+#[test]
+fn after_a_retry_a_caller_that_names_no_lease_is_not_believed() {
+    let again = granted(&error_with(&granted(&with_retry(), 1), "timeout").0, 2);
+    let late = try_complete(&again, LeaseClaim::Unnamed, CompletionStatus::Success);
+    assert_eq!(late, Err(Refusal::LeaseLost));
+}
+
+fn back(task: &Task, claim: LeaseClaim, code: &str) -> Result<HandedBack, Refusal> {
+    let given =
+        HandBack { code: code.into(), note: Some("words".into()), retry_after_seconds: None };
+    hand_back(task, claim, Some(given), NOW + 3)
+}
+
+fn handed_back(task: &Task, code: &str) -> Task {
+    match back(task, LeaseClaim::Unnamed, code) {
+        Ok(HandedBack::First(change)) => change.task,
+        other => panic!("not handed back: {other:?}"),
+    }
+}
+
+#[test]
+fn a_task_that_is_handed_back_is_queued_at_once_and_has_lost_no_attempt() {
+    let running = in_status(TaskStatus::Running);
+    let task = handed_back(&running, "usage_limit");
+    assert_eq!((task.status, task.attempts, task.grants), (TaskStatus::Queued, 0, 1));
+    assert_eq!((task.delay, task.ended[0].status()), (None, LeaseStatus::Released));
+    assert_eq!(task.ended[0].note.as_deref(), Some("words"));
+    let again = granted(&task, 2);
+    let old = LeaseClaim::Named(lease_id(1));
+    assert_eq!(back(&again, old, "usage_limit"), Ok(HandedBack::Repeated));
+    assert_eq!(try_complete(&again, old, CompletionStatus::Success), Err(Refusal::LeaseLost));
+    assert_eq!(back(&again, LeaseClaim::Unnamed, "usage_limit"), Err(Refusal::LeaseLost));
+}
+
+#[test]
+fn a_hand_back_with_a_code_that_nobody_knows_costs_an_attempt_and_the_last_one_is_dead() {
+    let mut task = Task { max_attempts: 2, ..queued_task() };
+    for (n, then) in [(1, TaskStatus::Queued), (2, TaskStatus::Dead)] {
+        task = granted(&task, n);
+        let claim = LeaseClaim::Named(lease_id(n));
+        let Ok(HandedBack::First(change)) = back(&task, claim, "tired") else { panic!() };
+        task = change.task;
+        assert_eq!((task.status, u64::from(task.attempts)), (then, n));
+    }
+}
+
+#[test]
+fn only_the_holder_hands_a_task_back_and_only_while_it_holds_it() {
+    for status in TaskStatus::ALL {
+        let task = in_status(status);
+        let held = matches!(status, TaskStatus::Leased | TaskStatus::Running);
+        let stranger = back(&task, LeaseClaim::Named(lease_id(9)), "worker_stopping");
+        assert_eq!(stranger, Err(Refusal::LeaseLost), "{status:?}");
+        let unnamed = back(&task, LeaseClaim::Unnamed, "worker_stopping");
+        if held {
+            assert!(unnamed.is_ok(), "{status:?}");
+            let wrong = hand_back(&task, LeaseClaim::Unnamed, None, NOW);
+            assert_eq!(wrong, Err(Refusal::InvalidFields));
+        } else {
+            assert_eq!(unnamed, Err(Refusal::NotLeased(status)));
+        }
+    }
 }

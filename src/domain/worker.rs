@@ -51,6 +51,17 @@ impl Default for Capabilities {
     }
 }
 
+/// A worker that takes no tasks for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cooling {
+    /// The store's age at which it is over: what decides (P4).
+    pub until_age_ms: u64,
+    /// Unix milliseconds: what a person reads.
+    pub until: i64,
+    pub code: String,
+    pub message: String,
+}
+
 /// The stored record of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worker {
@@ -70,6 +81,11 @@ pub struct Worker {
     pub os_info: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub install_method: Option<String>,
+    /// A person wants it to take no more tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooling: Option<Cooling>,
 }
 
 /// A registration; `None` means that the caller did not say.
@@ -108,6 +124,8 @@ pub fn register(
         agent_version: None,
         os_info: None,
         install_method: None,
+        draining: false,
+        cooling: None,
     });
     fn set<T>(place: &mut T, said: Option<T>) {
         if let Some(said) = said {

@@ -5,8 +5,8 @@
 
 use super::EngineError;
 use crate::domain::{
-    self, EventKind, LeaseClaim, LeaseId, LeaseStatus, NewTask, Outcome, Registration, Task,
-    TaskId, TaskSpec, Worker, WorkerId, WorkerStatus,
+    self, EventKind, HandBack, LeaseClaim, LeaseId, LeaseStatus, NewTask, Outcome, Registration,
+    Task, TaskId, TaskSpec, Worker, WorkerId, WorkerStatus,
 };
 use crate::store::{Copied, DueTask, Settings};
 use std::collections::HashSet;
@@ -71,6 +71,13 @@ pub enum Command {
         completed: Option<Box<domain::Completed>>,
         reply: Reply<Completed>,
     },
+    /// `given` is None when its fields are wrong.
+    HandBack {
+        task: TaskId,
+        claim: LeaseClaim,
+        given: Option<HandBack>,
+        reply: Reply<TaskView>,
+    },
     Requeue {
         task: TaskId,
         reply: Reply<TaskView>,
@@ -84,6 +91,12 @@ pub enum Command {
         id: WorkerId,
         registration: Box<Registration>,
         reply: Reply<(WorkerView, bool)>,
+    },
+    /// On: no more tasks. Off: tasks again, at once.
+    Drain {
+        worker: WorkerId,
+        on: bool,
+        reply: Reply<WorkerView>,
     },
     Remove {
         worker: WorkerId,

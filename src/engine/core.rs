@@ -7,23 +7,27 @@
 //! (`domain`), the thread and its channel (`thread`).
 
 mod claims;
+mod commands;
 mod retention;
 mod recovery;
+mod schedule;
 mod tasks;
 mod workers;
 
+use super::agents::{AgentLimits, Agents};
 use super::batch::{Batch, Delivery};
 use super::deadlines::Deadlines;
+use super::later::Later;
 use super::query::Query;
 use super::ready::Ready;
 use super::retention::ServedTime;
 use super::visible::Visible;
-use super::waiting::{Waiter, Waiting};
+use super::waiting::Waiting;
 use super::workers::Workers;
-use super::{Command, ConfigChange, EngineError, Event, Events};
+use super::{Command, EngineError, Event, Events};
 use crate::clock::{Mono, Now};
-use crate::domain::{self, Audit, AuditId, Change, Entity, EventKind, Task, TaskStatus};
-use crate::store::{AuditEntry, Copied, Counters, JournalRecord, Store, StoreError};
+use crate::domain::{Audit, AuditId, EventKind};
+use crate::store::{AuditEntry, Counters, JournalRecord, Store, StoreError};
 use recovery::Trouble;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -57,9 +61,13 @@ pub struct Core {
     random: RandomIds,
     counters: Counters,
     served: ServedTime,
+    /// When the writer last looked at the time.
+    looked: Now,
     /// Tasks whose removal from the archive has begun and is not known to be done.
     removing: Arc<HashSet<u64>>,
     ready: Ready,
+    later: Later,
+    agents: Agents,
     deadlines: Deadlines,
     workers: Workers,
     waiting: Waiting,
@@ -77,6 +85,16 @@ pub struct Core {
 impl Core {
     /// Rebuilds memory from the hot file's live tasks; every active lease gets its full time (P4).
     pub fn open(store: Arc<Store>, random: RandomIds, now: Now) -> Result<Self, StoreError> {
+        Core::open_limited(store, random, now, AgentLimits::default())
+    }
+
+    /// The same with limits for some agents.
+    pub fn open_limited(
+        store: Arc<Store>,
+        random: RandomIds,
+        now: Now,
+        limits: AgentLimits,
+    ) -> Result<Self, StoreError> {
         let hot = store.hot()?;
         let counters = hot.counters()?;
         let (journal_records, oldest_journal) = hot.journal()?;
@@ -86,10 +104,13 @@ impl Core {
             random,
             counters,
             served: ServedTime::new(counters.age_ms, now.mono),
+            looked: now,
             removing: Arc::new(hot.removing()?.tasks.into_iter().collect()),
             ready: Ready::default(),
+            later: Later::default(),
+            agents: Agents::new(limits.clone()),
             deadlines: Deadlines::default(),
-            workers: Workers::default(),
+            workers: Workers::new(ServedTime::new(counters.age_ms, now.mono)),
             waiting: Waiting::default(),
             journal_records,
             released: false,
@@ -104,6 +125,7 @@ impl Core {
         }
         let visible = core.visible.clone();
         let mut index = visible.index();
+        core.learn_agents(&hot)?;
         hot.for_each_task(|task| {
             index.put(&task);
             core.schedule(None, &task, now);
@@ -117,6 +139,8 @@ impl Core {
         index.counters = counters;
         index.oldest_journal = oldest_journal;
         index.served = core.served;
+        index.agent_limits = limits;
+        index.agents_active = core.agents.active().to_vec();
         index.removing = core.removing.clone();
         visible.backlog.send_replace(index.backlog(core.journal_records));
         drop(index);
@@ -135,7 +159,8 @@ impl Core {
 
     /// When the next thing is due, if nobody asks for anything before.
     pub fn next_wake(&self) -> Option<Mono> {
-        let due = [self.deadlines.next(), self.workers.next_check()].into_iter().flatten().min();
+        let due = [self.deadlines.next(), self.workers.next_check(), self.next_later()];
+        let due = due.into_iter().flatten().min();
         // What would be written waits for the end of a pause.
         let due = due.map(|due| due.max(self.paused_until().unwrap_or_default()));
         due.into_iter().chain(self.waiting.next()).min()
@@ -144,6 +169,7 @@ impl Core {
     /// Does what is due and what is asked, and answers. A disk that fails is told of in the answers;
     /// after an error the store cannot even be read and the engine must not go on.
     pub fn step(&mut self, commands: Vec<Command>, now: Now) -> Result<(), StoreError> {
+        self.looked = now;
         let asked = commands.iter().any(|command| matches!(command, Command::Mend { .. }));
         let ends_pause = self.trouble.is_some() && !self.is_paused(now.mono);
         if self.doubtful || asked || (ends_pause && !self.store.is_writable()) {
@@ -221,6 +247,7 @@ impl Core {
             index.put_worker(id, self.workers.view(id));
         }
         index.counters = self.counters;
+        index.agents_active.copy_from_slice(self.agents.active());
         self.removing = batch.removing().clone();
         index.removing = self.removing.clone();
         if let Some(moved) = batch.changes.archived_journal.last() {
@@ -229,120 +256,6 @@ impl Core {
         let backlog = index.backlog(self.journal_records);
         drop(index);
         self.visible.backlog.send_if_modified(|known| std::mem::replace(known, backlog) != backlog);
-    }
-
-    fn do_what_is_due(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
-        let now = batch.now;
-        while let Some(seq) = self.deadlines.due(now.mono) {
-            let task = batch.task_at(seq)?.map(|task| self.renewed(task));
-            let change =
-                task.and_then(|task| domain::expire(&task, now.wall).map(|change| (task, change)));
-            match change {
-                Some((task, change)) => self.apply(batch, Some(&task), change),
-                None => self.deadlines.clear(seq),
-            }
-        }
-        while let Some(id) = self.workers.fallen_silent(now.mono) {
-            let detail = format!("Worker {id} gave no sign of life for 60s");
-            self.tell_of_worker(batch, EventKind::WorkerOffline, &id, "reaper", detail);
-        }
-        self.end_waiting(batch);
-        Ok(())
-    }
-
-    /// Answers the claims that have waited long enough.
-    fn end_waiting(&mut self, batch: &mut Batch<'_>) {
-        while let Some(waiter) = self.waiting.take_due(batch.now.mono) {
-            batch.answer(waiter.reply, Ok(None));
-        }
-    }
-
-    fn take(&mut self, batch: &mut Batch<'_>, command: Command) {
-        match command {
-            Command::Create { new, reply } => {
-                let result = self.create(batch, *new);
-                batch.answer(reply, result);
-            }
-            Command::Lease { task, lease, reply } => {
-                let result = self.lease(batch, task, lease);
-                batch.answer(reply, result);
-            }
-            Command::Claim { worker, ttl_seconds, wait_ms, reply } => {
-                let waiter = Waiter { worker, ttl_seconds, reply };
-                self.claim(batch, waiter, wait_ms);
-            }
-            Command::Heartbeat { task, claim, reply } => {
-                let result = self.heartbeat(batch, task, claim);
-                batch.answer(reply, result);
-            }
-            Command::Complete { task, claim, completed, reply } => {
-                let result = self.complete(batch, task, claim, completed.map(|fields| *fields));
-                batch.answer(reply, result);
-            }
-            Command::Requeue { task, reply } => {
-                let result = self.by_hand(batch, task, domain::requeue);
-                batch.answer(reply, result);
-            }
-            Command::Cancel { task, reply } => {
-                let result = self.by_hand(batch, task, domain::cancel);
-                batch.answer(reply, result);
-            }
-            Command::Register { id, registration, reply } => {
-                let result = self.register(batch, id, *registration);
-                batch.answer(reply, result);
-            }
-            Command::Remove { worker, reply } => {
-                let result = self.remove(batch, &worker);
-                batch.answer(reply, result);
-            }
-            Command::Configure { change, reply } => {
-                self.configure(batch, change);
-                batch.answer(reply, Ok(()));
-            }
-            Command::Archived { copied, reply } => {
-                let result = self.archived(batch, copied);
-                batch.answer(reply, result);
-            }
-            Command::BeginRemoval { due, reply } => {
-                let result = self.begin_removal(batch, &due);
-                batch.answer(reply, result);
-            }
-            Command::Removed { tasks, reply } => {
-                Self::removed(batch, &tasks);
-                batch.answer(reply, Ok(()));
-            }
-            Command::HeardOf { worker } => self.heard_of(batch, &worker),
-            // Done before the batch.
-            Command::Mend { reply } => batch.answer(reply, Ok(())),
-            Command::Release => self.release(batch),
-            Command::Stop => self.note_age(batch),
-        }
-    }
-
-    fn configure(&mut self, batch: &mut Batch<'_>, change: ConfigChange) {
-        if change.settings.is_some() {
-            batch.changes.settings = change.settings;
-        }
-        let audit = Audit {
-            entity: Entity::Config,
-            entity_id: "singleton".into(),
-            actor: "admin".into(),
-            detail: change.detail,
-        };
-        self.tell(batch, change.kind, "singleton".into(), Some(audit));
-    }
-
-    /// Lets go of what stands in the archive, unless it has changed since it was copied.
-    fn archived(&mut self, batch: &mut Batch<'_>, copied: Copied) -> Result<(), EngineError> {
-        for task in copied.tasks {
-            if batch.untouched(task.seq())?.as_ref() == Some(&task) {
-                batch.changes.archived.push(task.seq());
-                batch.left.push(task);
-            }
-        }
-        self.journal_records = self.journal_records.saturating_sub(copied.journal.len());
-        batch.changes.archived_journal = copied.journal;
-        Ok(())
     }
 
     /// Gives a change its place in the journal and in the stream of events.
@@ -359,43 +272,5 @@ impl Core {
             detail: audit.detail,
         }));
         batch.events.push(Event { seq, kind: kind.as_str(), id });
-    }
-
-    /// Takes a decided change into the batch, the counts and the schedule.
-    fn apply(&mut self, batch: &mut Batch<'_>, old: Option<&Task>, change: Change) {
-        let Change { task, kind, audit } = change;
-        if let Some(old) = old {
-            self.counters.tasks_by_status[old.status as usize] -= 1;
-        }
-        self.counters.tasks_by_status[task.status as usize] += 1;
-        self.tell(batch, kind, task.id.to_string(), audit);
-        self.may_match = true;
-        self.schedule(old, &task, batch.now);
-        for holder in old.into_iter().chain([&task]).filter_map(|task| task.lease.as_ref()) {
-            batch.touched_workers.insert(holder.worker_id.clone());
-        }
-        batch.changes.archived.retain(|seq| *seq != task.seq());
-        batch.left.retain(|left| left.seq() != task.seq());
-        batch.changes.tasks.insert(task.seq(), task);
-    }
-
-    /// Keeps ready queue, deadlines and load in step with a task's record.
-    fn schedule(&mut self, old: Option<&Task>, new: &Task, now: Now) {
-        if let Some(old) = old {
-            if old.status == TaskStatus::Queued {
-                self.ready.remove(old);
-            }
-            self.workers.count(old, false);
-        }
-        if new.status == TaskStatus::Queued {
-            self.ready.insert(new);
-        }
-        self.workers.count(new, true);
-        match &new.lease {
-            Some(lease) => {
-                self.deadlines.set(new.seq(), lease, now);
-            }
-            None => self.deadlines.clear(new.seq()),
-        }
     }
 }

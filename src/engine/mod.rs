@@ -4,11 +4,13 @@
 //! harms no neighbour; what readers see changes only after the commit (P6). Reads go beside the
 //! writer, through snapshots (`query`). Not here: HTTP, the JSON of the wire, rules about tasks.
 
+mod agents;
 mod batch;
 mod command;
 mod core;
 mod deadlines;
 mod events;
+mod later;
 mod page;
 mod query;
 mod ready;
@@ -21,6 +23,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+pub use agents::AgentLimits;
 pub use command::{
     ClaimAnswer, Command, Completed, ConfigChange, LeaseAnswer, LeaseView, NewLease, Reply,
     TaskView, WorkerChoice, WorkerView,

@@ -46,6 +46,11 @@ impl ServedTime {
         ServedTime { at_open_ms, opened }
     }
 
+    /// When the store will be, or was, this old.
+    pub fn moment_of(self, age_ms: u64) -> Mono {
+        self.opened.after_ms(age_ms.saturating_sub(self.at_open_ms))
+    }
+
     pub fn age_ms(self, now: Mono) -> u64 {
         self.at_open_ms.saturating_add(now.0.saturating_sub(self.opened.0))
     }

@@ -5,6 +5,7 @@
 
 mod archive;
 mod commits;
+mod fleet;
 mod leases;
 mod retention;
 mod waiting;
@@ -303,7 +304,8 @@ pub fn complete(
         status,
         output: Some("out".into()),
         error_message: None,
-        metrics: Metrics { duration_ms: 12, tokens_used: None },
+        code: None,
+        metrics: Metrics { duration_ms: 12, ..Metrics::default() },
         artifact_type: "LLM_RESULT".into(),
         artifact_tags: Vec::new(),
     };

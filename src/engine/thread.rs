@@ -8,11 +8,11 @@ use super::batch::Delivery;
 use super::core::{Core, RandomIds};
 use super::query::Query;
 use super::{
-    Backlog, ClaimAnswer, Command, Completed, ConfigChange, EngineError, Events, LeaseAnswer,
-    LeaseView, NewLease, Reply, TaskView, WorkerView,
+    AgentLimits, Backlog, ClaimAnswer, Command, Completed, ConfigChange, EngineError, Events,
+    LeaseAnswer, LeaseView, NewLease, Reply, TaskView, WorkerView,
 };
 use crate::clock::Clock;
-use crate::domain::{self, LeaseClaim, NewTask, Registration, TaskId, WorkerId};
+use crate::domain::{self, HandBack, LeaseClaim, NewTask, Registration, TaskId, WorkerId};
 use crate::store::{Copied, DueTask, Store, StoreError};
 use rustix::process::setpriority_process;
 use std::collections::HashSet;
@@ -52,8 +52,9 @@ pub fn start(
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     random: RandomIds,
+    agent_limits: AgentLimits,
 ) -> Result<(Engine, EngineThread), StoreError> {
-    let mut core = Core::open(store, random, clock.now())?;
+    let mut core = Core::open_limited(store, random, clock.now(), agent_limits)?;
     // One wake-up of the runtime for all answers of a batch; bounded by the callers that wait.
     let (deliveries, answers) = mpsc::unbounded_channel();
     core.deliver_by(move |delivery| {
@@ -189,6 +190,16 @@ impl Engine {
         self.ask(|reply| Command::Complete { task, claim, completed, reply }).await
     }
 
+    /// Takes a task back from its worker; `given` as in `complete`.
+    pub async fn hand_back(
+        &self,
+        task: TaskId,
+        claim: LeaseClaim,
+        given: Option<HandBack>,
+    ) -> Result<TaskView, EngineError> {
+        self.ask(|reply| Command::HandBack { task, claim, given, reply }).await
+    }
+
     pub async fn requeue(&self, task: TaskId) -> Result<TaskView, EngineError> {
         self.ask(|reply| Command::Requeue { task, reply }).await
     }
@@ -205,6 +216,11 @@ impl Engine {
     ) -> Result<(WorkerView, bool), EngineError> {
         let registration = Box::new(registration);
         self.ask(|reply| Command::Register { id, registration, reply }).await
+    }
+
+    /// `on`: the worker takes no more tasks; off: it takes tasks again, whatever it rests from.
+    pub async fn drain(&self, worker: WorkerId, on: bool) -> Result<WorkerView, EngineError> {
+        self.ask(|reply| Command::Drain { worker, on, reply }).await
     }
 
     pub async fn remove_worker(&self, worker: WorkerId) -> Result<(), EngineError> {

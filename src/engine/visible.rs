@@ -7,6 +7,7 @@
 
 use super::NotWritten;
 use super::WorkerView;
+use super::agents::AgentLimits;
 use super::deadlines::Renewal;
 use super::retention::ServedTime;
 use crate::domain::{LeaseStatus, Task, TaskStatus, WorkerId};
@@ -51,6 +52,9 @@ pub struct Index {
     pub oldest_journal: JournalKey,
     /// Since when this store is open, and how old it was then.
     pub served: ServedTime,
+    pub agent_limits: AgentLimits,
+    /// Leases against each of these limits.
+    pub agents_active: Vec<u32>,
     /// Tasks whose removal has begun; readers of the archive pass over them.
     pub removing: Arc<HashSet<u64>>,
 }

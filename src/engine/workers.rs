@@ -2,11 +2,13 @@
 //!
 //! Must stay true: load is counted by leases, also for a worker that was removed while it held some;
 //! a restart grants everyone a full `SILENCE_MS` (`CONTRACT §3`). Signs of life are memory, only a
-//! change between online and offline is told and stored (P8). Not here: the gate (`domain`).
+//! change between online and offline is told and stored (P8). A worker that rests (`Cooling`) does so
+//! until an age of the store, over restarts too (P4). Not here: the gate (`domain`).
 
 use super::WorkerView;
+use super::retention::ServedTime;
 use crate::clock::{Mono, Now};
-use crate::domain::{Candidate, Task, WorkerId, WorkerStatus, context_key};
+use crate::domain::{Candidate, Task, Worker, WorkerId, WorkerStatus, context_key};
 use crate::store::StoredWorker;
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,6 +21,10 @@ struct Slot {
     stored: StoredWorker,
     silent_at: Mono,
     alive: bool,
+    /// Until when it rests.
+    rests_until: Option<Mono>,
+    /// Of its tasks, one after the other; memory alone, a restart begins anew.
+    provider_failures: u32,
 }
 
 #[derive(Default)]
@@ -34,9 +40,15 @@ pub struct Workers {
     loads: HashMap<WorkerId, Load>,
     /// When to look at a worker again; it may have been heard of since.
     checks: BTreeSet<(Mono, WorkerId)>,
+    rests: BTreeSet<(Mono, WorkerId)>,
+    served: ServedTime,
 }
 
 impl Workers {
+    pub fn new(served: ServedTime) -> Self {
+        Workers { served, ..Workers::default() }
+    }
+
     /// Puts a record in, as heard of now.
     pub fn put(&mut self, stored: StoredWorker, now: Mono) {
         let id = stored.worker.id.clone();
@@ -47,10 +59,51 @@ impl Workers {
                 slot.silent_at = silent_at;
             }
             None => {
-                self.slots.insert(id.clone(), Slot { stored, silent_at, alive: true });
-                self.checks.insert((silent_at, id));
+                let slot = Slot {
+                    stored,
+                    silent_at,
+                    alive: true,
+                    rests_until: None,
+                    provider_failures: 0,
+                };
+                self.slots.insert(id.clone(), slot);
+                self.checks.insert((silent_at, id.clone()));
             }
         }
+        self.schedule_rest(&id);
+    }
+
+    /// Replaces the record of a worker that is there; no sign of life.
+    pub fn update(&mut self, worker: Worker) -> Option<StoredWorker> {
+        let slot = self.slots.get_mut(&worker.id)?;
+        slot.stored.worker = worker;
+        let stored = slot.stored.clone();
+        self.schedule_rest(&stored.worker.id);
+        Some(stored)
+    }
+
+    /// Keeps the end of its rest in step with its record.
+    fn schedule_rest(&mut self, id: &WorkerId) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let cooling = slot.stored.worker.cooling.as_ref();
+        let until = cooling.map(|cooling| self.served.moment_of(cooling.until_age_ms));
+        if let Some(before) = std::mem::replace(&mut slot.rests_until, until) {
+            self.rests.remove(&(before, id.clone()));
+        }
+        self.rests.extend(until.map(|until| (until, id.clone())));
+    }
+
+    /// A worker whose rest is over, if there is one; its record is to be updated.
+    pub fn rested(&self, now: Mono) -> Option<&Worker> {
+        let (_, id) = self.rests.first().filter(|(until, _)| *until <= now)?;
+        self.slots.get(id).map(|slot| &slot.stored.worker)
+    }
+
+    /// How many provider failures in a row this makes; 0 when `failed` is false.
+    pub fn count_provider(&mut self, id: &WorkerId, failed: bool) -> u32 {
+        let Some(slot) = self.slots.get_mut(id) else { return 0 };
+        slot.provider_failures = if failed { slot.provider_failures + 1 } else { 0 };
+        slot.provider_failures
     }
 
     /// Goes back to these records, with no load; signs of life stay. `was_online` tells who was, when
@@ -61,7 +114,8 @@ impl Workers {
         now: Mono,
         was_online: impl Fn(&WorkerId) -> bool,
     ) {
-        let mut known = std::mem::take(self);
+        let fresh = Workers::new(self.served);
+        let mut known = std::mem::replace(self, fresh);
         for stored in stored {
             let id = stored.worker.id.clone();
             let before = known.slots.remove(&id);
@@ -70,6 +124,7 @@ impl Workers {
                 slot.silent_at = before.silent_at;
                 slot.stored.last_heartbeat = before.stored.last_heartbeat;
                 slot.alive = before.alive || was_online(&id);
+                slot.provider_failures = before.provider_failures;
                 let check = (slot.silent_at, id.clone());
                 self.checks.retain(|(_, other)| *other != id);
                 self.checks.insert(check);
@@ -83,7 +138,11 @@ impl Workers {
     }
 
     pub fn remove(&mut self, id: &WorkerId) -> bool {
-        self.slots.remove(id).is_some()
+        let Some(slot) = self.slots.remove(id) else { return false };
+        if let Some(until) = slot.rests_until {
+            self.rests.remove(&(until, id.clone()));
+        }
+        true
     }
 
     pub fn stored(&self, id: &WorkerId) -> Option<&StoredWorker> {
@@ -128,7 +187,8 @@ impl Workers {
     }
 
     pub fn next_check(&self) -> Option<Mono> {
-        self.checks.first().map(|(when, _)| *when)
+        let next = self.checks.first().into_iter().chain(self.rests.first());
+        next.map(|(when, _)| *when).min()
     }
 
     /// Counts a lease that began (`true`) or ended, as the task's record shows it.
@@ -171,6 +231,7 @@ impl Workers {
         Candidate {
             worker: &slot.stored.worker,
             online: slot.alive && slot.stored.worker.status == WorkerStatus::Online,
+            cooling: slot.rests_until.is_some(),
             active_leases: load.map_or(0, |load| load.active_leases),
             sticky: load.is_some_and(|load| load.contexts.contains_key(&context)),
         }

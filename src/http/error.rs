@@ -214,6 +214,9 @@ fn no_worker_code(reason: NoWorker) -> &'static str {
         NoWorker::NotOnline => "worker_not_online",
         NoWorker::NoClaudeCli => "worker_without_claude_cli",
         NoWorker::LabelMissing => "worker_label_missing",
+        NoWorker::Draining => "worker_draining",
+        NoWorker::Cooling => "worker_cooling",
         NoWorker::AtCapacity => "worker_at_capacity",
+        NoWorker::AgentAtLimit => "agent_at_limit",
     }
 }

@@ -6,8 +6,9 @@
 use super::fields::{Fields, Invalid, Payload};
 use crate::config::{BaseUrl, parse_base_url};
 use crate::domain::{
-    Completed, CompletionStatus, DesiredFormat, LeaseClaim, Metrics, NewTask, Policy, Registration,
-    TaskSpec, WorkerId, WorkerStatus,
+    BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, Completed, CompletionStatus, DesiredFormat, HandBack,
+    LeaseClaim, Metrics, NOTE_CHARS_MAX, NewTask, Policy, REST_SECONDS_MAX, Registration, Retry,
+    TaskSpec, WorkerId, WorkerStatus, is_code,
 };
 use crate::engine::WorkerChoice;
 use serde_json::{Map, Value};
@@ -23,6 +24,10 @@ const PRIORITY_MAX: f64 = 9.0;
 const TTL_SECONDS: (u64, u64) = (1, 86_400);
 /// Longest wait for a claim: below the minute after which a silent worker is offline.
 const WAIT_SECONDS_MAX: u64 = 55;
+/// Longest waits before an error is tried again, in seconds.
+const BACKOFF_MAX: u64 = 3_600;
+const MAX_BACKOFF_MAX: u64 = 86_400;
+const MODEL_CHARS_MAX: usize = 128;
 /// Any whole number that JSON carries exactly.
 const WHOLE_MAX: u64 = u64::MAX;
 
@@ -37,13 +42,16 @@ pub fn new_task(payload: &Payload) -> Result<NewTask, Invalid> {
         _ => fields.optional_texts("context_hints", "context_hints").unwrap_or_default(),
     };
     let mut policy = Policy { timeout_sec: 120, budget: 0.0 };
+    let mut wish = None;
     if let Some(map) = fields.object("policy", false) {
         policy = fields.within(map, |inner| Policy {
             timeout_sec: inner.optional_whole("timeout_sec", "policy", 1, 3600).unwrap_or(120)
                 as u32,
             budget: inner.optional_number("budget", "policy", 0.0).unwrap_or(0.0),
         });
+        wish = retry(&mut fields, map);
     }
+    let not_before = fields.nullable_whole("not_before", "not_before", 0, WHOLE_MAX);
     let formats = [("json", DesiredFormat::Json), ("text", DesiredFormat::Text)];
     let desired_format = fields.word("desired_format", false, &formats);
     let max_attempts = fields.optional_whole("max_attempts", "max_attempts", 1, 10).unwrap_or(3);
@@ -64,7 +72,32 @@ pub fn new_task(payload: &Payload) -> Result<NewTask, Invalid> {
         priority: priority.clamp(0.0, PRIORITY_MAX) as u8,
         labels,
         max_attempts: max_attempts as u32,
+        retry: wish,
+        not_before: not_before.map(|moment| moment as i64),
     })
+}
+
+fn retry(fields: &mut Fields<'_>, policy: &Map<String, Value>) -> Option<Retry> {
+    let map = match policy.get("retry")? {
+        Value::Null => return None,
+        Value::Object(map) => map,
+        other => {
+            fields.fail_kind("policy", "object", other);
+            return None;
+        }
+    };
+    let mut inner = Fields::new(map);
+    let read = Retry {
+        on_error: inner.optional_bool("on_error", "policy").unwrap_or(false),
+        backoff_seconds: inner
+            .optional_whole("backoff_seconds", "policy", 0, BACKOFF_MAX)
+            .map_or(BACKOFF_SECONDS, |seconds| seconds as u32),
+        max_backoff_seconds: inner
+            .optional_whole("max_backoff_seconds", "policy", 0, MAX_BACKOFF_MAX)
+            .map_or(BACKOFF_SECONDS_MAX, |seconds| seconds as u32),
+    };
+    fields.take_errors_of(inner);
+    Some(read)
 }
 
 /// A hint of the manual's own form, `{"file": "src/auth.ts"}`, as a line.
@@ -147,11 +180,22 @@ pub fn complete(payload: &Payload) -> Result<Completed, Invalid> {
     let status = fields.word("status", true, &words);
     let output = fields.nullable_text("output");
     let error_message = fields.nullable_text("error_message");
-    let mut metrics = Metrics { duration_ms: 0, tokens_used: None };
+    let code = code(&mut fields);
+    let mut metrics = Metrics::default();
     if let Some(map) = fields.object("metrics", true) {
-        metrics = fields.within(map, |inner| Metrics {
-            duration_ms: inner.required_whole("duration_ms", "metrics", 0, WHOLE_MAX),
-            tokens_used: inner.nullable_whole("tokens_used", "metrics", 0, WHOLE_MAX),
+        metrics = fields.within(map, |inner| {
+            let whole = |inner: &mut Fields<'_>, field| {
+                inner.nullable_whole(field, "metrics", 0, WHOLE_MAX)
+            };
+            Metrics {
+                duration_ms: inner.required_whole("duration_ms", "metrics", 0, WHOLE_MAX),
+                tokens_used: whole(inner, "tokens_used"),
+                input_tokens: whole(inner, "input_tokens"),
+                output_tokens: whole(inner, "output_tokens"),
+                cost_usd: inner.nullable_number("cost_usd", "metrics", 0.0),
+                model: inner.nullable_text_within("model", "metrics", MODEL_CHARS_MAX),
+                turns: whole(inner, "turns"),
+            }
         });
     }
     let artifact_type = fields.optional_text("artifact_type", NAME_CHARS_MAX);
@@ -160,9 +204,33 @@ pub fn complete(payload: &Payload) -> Result<Completed, Invalid> {
         status: status.unwrap_or(CompletionStatus::Error),
         output,
         error_message,
+        code,
         metrics,
         artifact_type: artifact_type.unwrap_or_else(|| "LLM_RESULT".into()),
         artifact_tags: artifact_tags.unwrap_or_default(),
+    })
+}
+
+fn code(fields: &mut Fields<'_>) -> Option<String> {
+    let code = fields.nullable_text("code")?;
+    if !is_code(&code) {
+        fields.fail("code", "String must be 1 to 64 of a-z, 0-9 and _");
+    }
+    Some(code)
+}
+
+/// `POST /llm-tasks/:id/release`
+pub fn hand_back(payload: &Payload) -> Result<HandBack, Invalid> {
+    let empty = Map::new();
+    let mut fields = optional(payload, &empty)?;
+    let code = code(&mut fields).unwrap_or_else(|| "worker_stopping".into());
+    let note = fields.nullable_text("error_message");
+    let max = u64::from(REST_SECONDS_MAX);
+    let retry_after = fields.nullable_whole("retry_after_seconds", "retry_after_seconds", 0, max);
+    fields.finish(HandBack {
+        code,
+        note: note.map(|note| note.chars().take(NOTE_CHARS_MAX).collect()),
+        retry_after_seconds: retry_after.map(|seconds| seconds as u32),
     })
 }
 

@@ -4,7 +4,9 @@
 //! come behind it. Encoding borrows, so that a page of prompts is not copied twice. Not here: what is
 //! shown to whom.
 
-use crate::domain::{CompletionStatus, DesiredFormat, Outcome, TaskStatus, WorkerId};
+use crate::domain::{
+    CompletionStatus, Cooling, DesiredFormat, Outcome, Retry, TaskStatus, WorkerId,
+};
 use crate::engine::{
     ClaimAnswer, Completed, LeaseAnswer, LeaseView, NotWritten, Stats, TaskView, WorkerView,
 };
@@ -25,6 +27,8 @@ struct PolicyJson {
     timeout_sec: u32,
     #[serde(serialize_with = "plain_number")]
     budget: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<Retry>,
 }
 
 #[derive(Serialize)]
@@ -45,6 +49,11 @@ struct TaskJson<'a> {
     max_attempts: u32,
     priority: u8,
     labels: &'a [String],
+    not_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_code: Option<&'a str>,
 }
 
 /// A task.
@@ -57,7 +66,11 @@ pub fn task(view: &TaskView) -> impl Serialize + '_ {
         agent_slug: &spec.agent_slug,
         prompt: &spec.prompt,
         context_hints: &spec.context_hints,
-        policy: PolicyJson { timeout_sec: spec.policy.timeout_sec, budget: spec.policy.budget },
+        policy: PolicyJson {
+            timeout_sec: spec.policy.timeout_sec,
+            budget: spec.policy.budget,
+            retry: task.retry,
+        },
         desired_format: spec.desired_format,
         status: task.status,
         created_at: task.created_at,
@@ -68,6 +81,9 @@ pub fn task(view: &TaskView) -> impl Serialize + '_ {
         max_attempts: task.max_attempts,
         priority: task.priority,
         labels: &task.labels,
+        not_before: task.not_before,
+        retry_at: task.delay.map(|delay| delay.until),
+        last_code: task.ended.last().and_then(|ended| ended.code.as_deref()),
     }
 }
 
@@ -102,6 +118,19 @@ pub fn lease_view(view: &LeaseView) -> impl Serialize + '_ {
 }
 
 #[derive(Serialize)]
+struct CoolingJson<'a> {
+    until: i64,
+    code: &'a str,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Cooling> for CoolingJson<'a> {
+    fn from(cooling: &'a Cooling) -> Self {
+        CoolingJson { until: cooling.until, code: &cooling.code, message: &cooling.message }
+    }
+}
+
+#[derive(Serialize)]
 struct WorkerJson<'a> {
     id: &'a WorkerId,
     node_id: &'a WorkerId,
@@ -114,6 +143,8 @@ struct WorkerJson<'a> {
     db_sha: &'a str,
     registered_at: i64,
     active_leases: u32,
+    draining: bool,
+    cooling: Option<CoolingJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,6 +168,8 @@ pub fn worker(view: &WorkerView) -> impl Serialize + '_ {
         db_sha: &worker.db_sha,
         registered_at: worker.registered_at,
         active_leases: view.active_leases,
+        draining: worker.draining,
+        cooling: worker.cooling.as_ref().map(CoolingJson::from),
         agent_version: worker.agent_version.as_deref(),
         os_info: worker.os_info.as_deref(),
         install_method: worker.install_method.as_deref(),
@@ -226,6 +259,8 @@ struct ResultJson<'a> {
     status: CompletionStatus,
     output: Option<&'a str>,
     error_message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
     metrics: &'a crate::domain::Metrics,
     completed_at: i64,
 }
@@ -240,6 +275,7 @@ pub fn result_record(outcome: &Outcome) -> impl Serialize + '_ {
         status: outcome.status,
         output: outcome.output.as_deref(),
         error_message: outcome.error_message.as_deref(),
+        code: outcome.code.as_deref(),
         metrics: &outcome.metrics,
         completed_at: outcome.completed_at,
     }

@@ -103,6 +103,20 @@ impl<'a> Fields<'a> {
         self.invalid.add(field, message.into());
     }
 
+    /// A value that is of another kind than it should be.
+    pub fn fail_kind(&mut self, field: &str, what: &str, value: &Value) {
+        self.fail(field, expected(what, value));
+    }
+
+    /// What was wrong in an object further inside stands with what is wrong here.
+    pub fn take_errors_of(&mut self, inner: Fields<'_>) {
+        for (field, messages) in inner.invalid.fields {
+            for message in messages.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                self.invalid.add(&field, message.to_owned());
+            }
+        }
+    }
+
     fn present(&mut self, field: &str, absence: Absence) -> Option<&'a Value> {
         match self.map.get(field) {
             None if absence == Absence::Refused => {
@@ -155,6 +169,16 @@ impl<'a> Fields<'a> {
         self.text_of(field, value).map(str::to_owned)
     }
 
+    /// The same of at most `max` characters, with its errors under `top`.
+    pub fn nullable_text_within(&mut self, field: &str, top: &str, max: usize) -> Option<String> {
+        let Value::String(text) = self.present(field, Absence::NullToo)? else {
+            self.fail(top, expected("string", &self.map[field]));
+            return None;
+        };
+        self.check_length(top, text, 0, max);
+        Some(text.clone())
+    }
+
     /// One of these words; None when it was left out.
     pub fn word<T: Copy>(&mut self, field: &str, required: bool, words: &[(&str, T)]) -> Option<T> {
         let absence = if required { Absence::Refused } else { Absence::Allowed };
@@ -194,6 +218,12 @@ impl<'a> Fields<'a> {
             self.fail(top, format!("Number must be greater than or equal to {min}"));
         }
         Some(number)
+    }
+
+    /// The same, but it may be null too.
+    pub fn nullable_number(&mut self, field: &str, top: &str, min: f64) -> Option<f64> {
+        self.present(field, Absence::NullToo)?;
+        self.optional_number(field, top, min)
     }
 
     /// A whole number of this value, from `min` to `max`, with its errors under `top`.

@@ -8,8 +8,8 @@ mod encode;
 mod fields;
 
 pub use decode::{
-    ClaimFields, Config, claim, complete, config, lease, lease_claim, new_task, registration,
-    worker_choice,
+    ClaimFields, Config, claim, complete, config, hand_back, lease, lease_claim, new_task,
+    registration, worker_choice,
 };
 pub use encode::{
     artifact, claimed, completed, granted, heartbeat, lease_view, result_record, stats,

@@ -2,9 +2,9 @@
 
 use crate::seeds::config;
 use bloom_runtime::domain::{
-    ArtifactId, AuditId, Capabilities, CompletionStatus, DesiredFormat, EndedLease, Lease,
-    LeaseEnd, LeaseId, Metrics, Outcome, Policy, ResultId, Task, TaskId, TaskSpec, TaskStatus,
-    Worker, WorkerId, WorkerStatus,
+    ArtifactId, AuditId, Capabilities, CompletionStatus, Cooling, Delay, DesiredFormat, EndedLease,
+    Lease, LeaseEnd, LeaseId, Metrics, Outcome, Policy, ResultId, Retry, Task, TaskId, TaskSpec,
+    TaskStatus, Worker, WorkerId, WorkerStatus,
 };
 use bloom_runtime::store::{AuditEntry, Counters, JournalRecord, StoredWorker};
 use proptest::prelude::*;
@@ -29,9 +29,31 @@ fn lease() -> impl Strategy<Value = Lease> {
 }
 
 fn ended() -> impl Strategy<Value = EndedLease> {
-    let ends = [LeaseEnd::Expired, LeaseEnd::Completed, LeaseEnd::Cancelled].to_vec();
-    (lease(), any::<i64>(), prop::sample::select(ends), any::<Option<u64>>())
-        .prop_map(|(lease, ended_at, end, outcome)| EndedLease { lease, ended_at, end, outcome })
+    let ends =
+        [LeaseEnd::Expired, LeaseEnd::Completed, LeaseEnd::Cancelled, LeaseEnd::Released].to_vec();
+    let words = any::<(Option<u64>, Option<String>, Option<String>)>();
+    (lease(), any::<i64>(), prop::sample::select(ends), words).prop_map(
+        |(lease, ended_at, end, (outcome, code, note))| EndedLease {
+            lease,
+            ended_at,
+            end,
+            outcome,
+            code,
+            note,
+        },
+    )
+}
+
+fn retry() -> impl Strategy<Value = Retry> {
+    any::<(bool, u32, u32)>().prop_map(|(on_error, backoff_seconds, max_backoff_seconds)| Retry {
+        on_error,
+        backoff_seconds,
+        max_backoff_seconds,
+    })
+}
+
+fn delay() -> impl Strategy<Value = Delay> {
+    any::<(u64, i64)>().prop_map(|(until_age_ms, until)| Delay { until_age_ms, until })
 }
 
 fn task() -> impl Strategy<Value = Task> {
@@ -39,8 +61,9 @@ fn task() -> impl Strategy<Value = Task> {
         any::<(u64, u128, u8, u32, u32, u32, u32, bool, i64, i64)>(),
         (any::<String>(), texts(), prop::sample::select(TaskStatus::ALL.to_vec())),
         (prop::option::of(lease()), prop::collection::vec(ended(), 0..3)),
+        (prop::option::of(retry()), any::<Option<i64>>(), prop::option::of(delay())),
     )
-        .prop_map(|(numbers, (context_id, labels, status), (lease, ended))| Task {
+        .prop_map(|(numbers, (context_id, labels, status), (lease, ended), waits)| Task {
             id: TaskId::new(numbers.0, numbers.1),
             context_id,
             status,
@@ -49,6 +72,9 @@ fn task() -> impl Strategy<Value = Task> {
             default_ttl_seconds: numbers.3,
             attempts: numbers.4,
             max_attempts: numbers.5,
+            retry: waits.0,
+            not_before: waits.1,
+            delay: waits.2,
             grants: numbers.6,
             expired_since_queued: numbers.7,
             created_at: numbers.8,
@@ -79,11 +105,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         any::<([u64; 4], [u128; 4], i64, u32)>(),
         (worker_id(), prop::sample::select(statuses)),
         any::<(Option<String>, Option<String>, u64, Option<u64>, String)>(),
-        texts(),
+        (texts(), any::<Option<String>>(), prop::option::of(delay()), metrics()),
     )
         .prop_map(
-            |((seqs, randoms, completed_at, attempts), (worker_id, status), texts, tags)| {
+            |((seqs, randoms, completed_at, attempts), (worker_id, status), texts, more)| {
                 let (output, error_message, duration_ms, tokens_used, artifact_type) = texts;
+                let (tags, code, retry, metrics) = more;
                 Outcome {
                     artifact_id: ArtifactId::new(seqs[0], randoms[0]),
                     result_id: ResultId::new(seqs[1], randoms[1]),
@@ -93,14 +120,39 @@ fn outcome() -> impl Strategy<Value = Outcome> {
                     status,
                     output,
                     error_message,
-                    metrics: Metrics { duration_ms, tokens_used },
+                    code,
+                    metrics: Metrics { duration_ms, tokens_used, ..metrics },
                     artifact_type,
                     artifact_tags: tags,
                     completed_at,
                     attempts,
+                    retry,
                 }
             },
         )
+}
+
+fn metrics() -> impl Strategy<Value = Metrics> {
+    let cost = prop::num::f64::POSITIVE | prop::num::f64::ZERO;
+    (any::<[Option<u64>; 3]>(), prop::option::of(cost), any::<Option<String>>()).prop_map(
+        |([input_tokens, output_tokens, turns], cost_usd, model)| Metrics {
+            input_tokens,
+            output_tokens,
+            cost_usd,
+            model,
+            turns,
+            ..Metrics::default()
+        },
+    )
+}
+
+fn cooling() -> impl Strategy<Value = Cooling> {
+    any::<(u64, i64, String, String)>().prop_map(|(until_age_ms, until, code, message)| Cooling {
+        until_age_ms,
+        until,
+        code,
+        message,
+    })
 }
 
 fn journal() -> impl Strategy<Value = JournalRecord> {
@@ -136,30 +188,35 @@ fn worker() -> impl Strategy<Value = StoredWorker> {
         (worker_id(), prop::sample::select(WorkerStatus::ALL.to_vec())),
         any::<[String; 2]>(),
         (texts(), texts(), any::<[Option<String>; 3]>()),
+        (any::<bool>(), prop::option::of(cooling())),
     )
-        .prop_map(|(numbers, (id, status), [url, db_sha], (labels, ip_addrs, versions))| {
-            let (seq, obs_count, registered_at, claude_cli, max_concurrency, last_heartbeat) =
-                numbers;
-            let [agent_version, os_info, install_method] = versions;
-            let capabilities = Capabilities { claude_cli, max_concurrency, labels };
-            StoredWorker {
-                worker: Worker {
-                    id,
-                    seq,
-                    url,
-                    status,
-                    capabilities,
-                    ip_addrs,
-                    obs_count,
-                    db_sha,
-                    registered_at,
-                    agent_version,
-                    os_info,
-                    install_method,
-                },
-                last_heartbeat,
-            }
-        })
+        .prop_map(
+            |(numbers, (id, status), [url, db_sha], (labels, ip_addrs, versions), rests)| {
+                let (seq, obs_count, registered_at, claude_cli, max_concurrency, last_heartbeat) =
+                    numbers;
+                let [agent_version, os_info, install_method] = versions;
+                let capabilities = Capabilities { claude_cli, max_concurrency, labels };
+                StoredWorker {
+                    worker: Worker {
+                        id,
+                        seq,
+                        url,
+                        status,
+                        capabilities,
+                        ip_addrs,
+                        obs_count,
+                        db_sha,
+                        registered_at,
+                        agent_version,
+                        os_info,
+                        install_method,
+                        draining: rests.0,
+                        cooling: rests.1,
+                    },
+                    last_heartbeat,
+                }
+            },
+        )
 }
 
 /// Bytes changed on the disk, or a record cut short.

@@ -60,6 +60,8 @@ impl Past {
             priority: 0,
             labels: Vec::new(),
             max_attempts: 3,
+            retry: None,
+            not_before: None,
         };
         self.ask(|reply| Command::Create { new: Box::new(new), reply });
         let worker = worker.clone();
@@ -69,7 +71,8 @@ impl Past {
             status: CompletionStatus::Success,
             output: Some("done".into()),
             error_message: None,
-            metrics: Metrics { duration_ms: 1, tokens_used: None },
+            code: None,
+            metrics: Metrics { duration_ms: 1, ..Metrics::default() },
             artifact_type: "LLM_RESULT".into(),
             artifact_tags: Vec::new(),
         };

@@ -37,7 +37,7 @@ impl Core {
         let candidate = self.workers.candidate(worker, 0)?;
         domain::gate(&candidate, &[]).ok()?;
         let labels = &candidate.worker.capabilities.labels;
-        self.ready.pick(labels, self.workers.contexts(worker))
+        self.ready.pick(labels, self.workers.contexts(worker), &self.agents)
     }
 
     fn hand_out(&mut self, batch: &mut Batch<'_>, seq: u64, waiter: Waiter) {
@@ -65,7 +65,7 @@ impl Core {
         }
         let mut left_over = HashSet::new();
         'again: while !self.waiting.is_empty() {
-            for seq in self.ready.heads() {
+            for seq in self.ready.heads(&self.agents) {
                 if left_over.contains(&seq) {
                     continue;
                 }

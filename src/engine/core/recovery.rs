@@ -9,7 +9,7 @@
 
 use super::{Command, Core};
 use crate::clock::{Mono, Now};
-use crate::domain::{self, Heartbeat, LeaseClaim, TaskId, TaskStatus};
+use crate::domain::{self, Heartbeat, LeaseClaim, TaskId};
 use crate::engine::batch::Batch;
 use crate::engine::waiting::Waiter;
 use crate::engine::{EngineError, LeaseView, NotWritten};
@@ -148,11 +148,13 @@ impl Core {
         });
         drop(index);
         self.ready = Default::default();
+        self.later = Default::default();
+        self.agents = self.agents.emptied();
+        self.learn_agents(&hot)?;
         hot.for_each_task(|task| {
-            if task.status == TaskStatus::Queued {
-                self.ready.insert(&task);
-            }
+            self.enqueue(&task, now);
             self.workers.count(&task, true);
+            self.agents.count(&task, true);
         })?;
         self.may_match = true;
         Ok(())
@@ -197,10 +199,13 @@ impl Core {
             Command::Create { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Lease { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Complete { reply, .. } => batch.answer(reply, Err(refusal)),
-            Command::Requeue { reply, .. } | Command::Cancel { reply, .. } => {
+            Command::HandBack { reply, .. }
+            | Command::Requeue { reply, .. }
+            | Command::Cancel { reply, .. } => {
                 batch.answer(reply, Err(refusal));
             }
             Command::Register { reply, .. } => batch.answer(reply, Err(refusal)),
+            Command::Drain { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Remove { reply, .. }
             | Command::Configure { reply, .. }
             | Command::Archived { reply, .. } => batch.answer(reply, Err(refusal)),

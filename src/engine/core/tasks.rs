@@ -5,8 +5,8 @@
 
 use super::{Core, LIVE_TASKS_MAX};
 use crate::domain::{
-    self, ArtifactId, Change, Completion, Heartbeat, LeaseClaim, LeaseId, NewTask, NoWorker,
-    Refusal, ResultId, Task, TaskId, TaskStatus, WorkerId, context_key,
+    self, ArtifactId, Change, Completion, HandBack, HandedBack, Heartbeat, LeaseClaim, LeaseId,
+    NewTask, NoWorker, Refusal, ResultId, Task, TaskId, TaskStatus, When, WorkerId, context_key,
 };
 use crate::engine::batch::Batch;
 use crate::engine::{
@@ -28,6 +28,7 @@ impl Core {
         let id = TaskId::new(self.counters.last_task, (self.random)());
         let (change, spec) = domain::create(new, id, batch.now.wall);
         let view = TaskView { task: change.task.clone(), spec: spec.clone() };
+        self.agents.learn(id.seq(), &spec.agent_slug);
         batch.changes.specs.insert(id.seq(), spec);
         self.apply(batch, None, change);
         Ok(view)
@@ -50,6 +51,9 @@ impl Core {
         let task = self.renewed(batch.task(id)?);
         domain::require_queued(&task)?;
         let ttl_seconds = lease.ttl_seconds.ok_or(Refusal::InvalidFields)?;
+        if self.agents.of(task.seq()).is_some_and(|agent| self.agents.is_full(agent)) {
+            return Err(Refusal::NoWorker(NoWorker::AgentAtLimit).into());
+        }
         let context = context_key(&task.context_id);
         let worker = match &lease.worker {
             WorkerChoice::Automatic => domain::pick_worker(&task, self.workers.candidates(context)),
@@ -113,9 +117,13 @@ impl Core {
         let seq = self.counters.last_outcome + 1;
         let artifact_id = ArtifactId::new(seq, (self.random)());
         let result_id = ResultId::new(seq, (self.random)());
-        let now = batch.now.wall;
+        let when = When {
+            wall: batch.now.wall,
+            age_ms: self.served.age_ms(batch.now.mono),
+            chance: (self.random)() as u64,
+        };
         let spec = batch.spec(&task)?;
-        match domain::complete(&task, claim, completed, artifact_id, result_id, now)? {
+        match domain::complete(&task, claim, completed, artifact_id, result_id, when)? {
             Completion::Repeated { fence } => {
                 let outcome = batch.outcome(&task, fence)?;
                 let task = domain::as_completed(&task, &outcome);
@@ -124,11 +132,39 @@ impl Core {
             Completion::First(change, outcome) => {
                 self.counters.last_outcome = seq;
                 self.heard_of(batch, &outcome.worker_id);
+                self.judge_provider(batch, &outcome);
                 let fence = change.task.ended.last().map_or(0, |ended| ended.lease.fence);
                 batch.changes.outcomes.insert((task.seq(), fence), (*outcome).clone());
                 let view = TaskView { task: change.task.clone(), spec };
                 self.apply(batch, Some(&task), change);
                 Ok(Completed { task: view, outcome: *outcome })
+            }
+        }
+    }
+
+    /// A task comes back from its worker, which may have to rest.
+    pub(super) fn hand_back(
+        &mut self,
+        batch: &mut Batch<'_>,
+        id: TaskId,
+        claim: LeaseClaim,
+        given: Option<HandBack>,
+    ) -> Result<TaskView, EngineError> {
+        let task = self.renewed(batch.task(id)?);
+        let spec = batch.spec(&task)?;
+        let rest = given.as_ref().and_then(|given| Some((given.rest_ms()?, given.clone())));
+        match domain::hand_back(&task, claim, given, batch.now.wall)? {
+            HandedBack::Repeated => Ok(TaskView { task, spec }),
+            HandedBack::First(change) => {
+                let holder = task.lease.as_ref().map(|lease| lease.worker_id.clone());
+                let holder = holder.expect("what is handed back was held");
+                let view = TaskView { task: change.task.clone(), spec };
+                self.heard_of(batch, &holder);
+                self.apply(batch, Some(&task), change);
+                if let Some((rest_ms, HandBack { code, note, .. })) = rest {
+                    self.rest(batch, &holder, rest_ms, code, note.unwrap_or_default());
+                }
+                Ok(view)
             }
         }
     }
@@ -143,6 +179,7 @@ impl Core {
         let task = self.renewed(batch.task(id)?);
         let change = decide(&task, batch.now.wall)?;
         let spec = batch.spec(&task)?;
+        self.agents.learn(id.seq(), &spec.agent_slug);
         if !self.visible.index().holds_task(id.seq())
             && !batch.changes.tasks.contains_key(&id.seq())
         {

@@ -4,7 +4,10 @@
 //! and their liveness (`engine::workers`).
 
 use super::Core;
-use crate::domain::{self, Audit, Entity, EventKind, Refusal, Registration, WorkerId};
+use crate::domain::{
+    self, Audit, Cooling, Entity, EventKind, Outcome, PROVIDER_FAILURES_MAX, PROVIDER_REST_MS,
+    Refusal, Registration, Worker, WorkerId, is_provider_failure,
+};
 use crate::engine::batch::Batch;
 use crate::engine::{EngineError, WorkerView};
 use crate::store::StoredWorker;
@@ -42,6 +45,84 @@ impl Core {
         self.heard_of(batch, &id);
         let view = self.workers.view(&id).expect("registered just now");
         Ok((view, known.is_none()))
+    }
+
+    /// A person takes a worker out of the round, or back into it, which ends its rest too.
+    pub(super) fn drain(
+        &mut self,
+        batch: &mut Batch<'_>,
+        id: &WorkerId,
+        on: bool,
+    ) -> Result<WorkerView, EngineError> {
+        let stored = self.workers.stored(id).ok_or(Refusal::WorkerNotFound)?;
+        let mut worker = stored.worker.clone();
+        worker.draining = on;
+        worker.cooling = worker.cooling.filter(|_| on);
+        if worker != stored.worker {
+            let (kind, detail) = match on {
+                true => (EventKind::WorkerDrained, format!("Worker {id} takes no more tasks")),
+                false => (EventKind::WorkerUndrained, format!("Worker {id} takes tasks again")),
+            };
+            self.change_worker(batch, worker, kind, "admin", detail);
+        }
+        Ok(self.workers.view(id).expect("it is there"))
+    }
+
+    /// A worker that takes no tasks for a while, unless it rests longer already.
+    pub(super) fn rest(
+        &mut self,
+        batch: &mut Batch<'_>,
+        id: &WorkerId,
+        rest_ms: u64,
+        code: String,
+        message: String,
+    ) {
+        let Some(stored) = self.workers.stored(id) else { return };
+        let until_age_ms = self.served.age_ms(batch.now.mono).saturating_add(rest_ms);
+        let mut worker = stored.worker.clone();
+        if worker.cooling.as_ref().is_some_and(|rest| rest.until_age_ms >= until_age_ms) {
+            return;
+        }
+        let until = batch.now.wall.saturating_add(rest_ms as i64);
+        let detail = format!("Worker {id} takes no tasks for {}s: {code}", rest_ms.div_ceil(1000));
+        worker.cooling = Some(Cooling { until_age_ms, until, code, message });
+        self.change_worker(batch, worker, EventKind::WorkerCooling, "runtime", detail);
+    }
+
+    /// Workers whose rest is over take tasks again.
+    pub(super) fn end_rests(&mut self, batch: &mut Batch<'_>) {
+        while let Some(worker) = self.workers.rested(batch.now.mono) {
+            let worker = Worker { cooling: None, ..worker.clone() };
+            let detail = format!("Worker {} has rested and takes tasks again", worker.id);
+            self.change_worker(batch, worker, EventKind::WorkerReady, "runtime", detail);
+        }
+    }
+
+    /// A provider that fails several times in a row is left alone for a while.
+    pub(super) fn judge_provider(&mut self, batch: &mut Batch<'_>, outcome: &Outcome) {
+        let code = outcome.code.as_deref().filter(|code| is_provider_failure(code));
+        let id = &outcome.worker_id;
+        if self.workers.count_provider(id, code.is_some()) >= PROVIDER_FAILURES_MAX {
+            self.workers.count_provider(id, false);
+            let code = code.unwrap_or_default().to_owned();
+            let message = format!("{PROVIDER_FAILURES_MAX} tasks in a row failed at the provider");
+            self.rest(batch, id, PROVIDER_REST_MS, code, message);
+        }
+    }
+
+    fn change_worker(
+        &mut self,
+        batch: &mut Batch<'_>,
+        worker: Worker,
+        kind: EventKind,
+        actor: &str,
+        detail: String,
+    ) {
+        let id = worker.id.clone();
+        let stored = self.workers.update(worker);
+        batch.changes.workers.extend(stored.map(|stored| (id.clone(), Some(stored))));
+        self.may_match = true;
+        self.tell_of_worker(batch, kind, &id, actor, detail);
     }
 
     pub(super) fn remove(

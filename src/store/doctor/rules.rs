@@ -92,7 +92,7 @@ fn check_ends(task: &Task, wrong: &mut impl FnMut(&str)) {
     let last = task.ended.last().map(|ended| ended.end);
     let fits = match task.status {
         TaskStatus::Completed | TaskStatus::Failed => last == Some(LeaseEnd::Completed),
-        TaskStatus::Dead => last == Some(LeaseEnd::Expired),
+        TaskStatus::Dead => matches!(last, Some(LeaseEnd::Expired | LeaseEnd::Released)),
         _ => true,
     };
     if !fits {

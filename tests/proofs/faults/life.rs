@@ -237,7 +237,15 @@ impl Life {
             desired_format: DesiredFormat::Text,
         };
         let (context_id, labels) = ("c".into(), Vec::new());
-        let new = Box::new(NewTask { context_id, spec, priority: 0, labels, max_attempts: 9 });
+        let new = Box::new(NewTask {
+            context_id,
+            spec,
+            priority: 0,
+            labels,
+            max_attempts: 9,
+            retry: None,
+            not_before: None,
+        });
         self.perhaps_created += 1;
         let created = self.ask(|reply| Command::Create { new, reply })?;
         if !matches!(created, Err(EngineError::OutcomeUnknown(_))) {
@@ -269,7 +277,8 @@ impl Life {
             status,
             output: Some("y".repeat(2_000)),
             error_message: None,
-            metrics: Metrics { duration_ms: 1, tokens_used: None },
+            code: None,
+            metrics: Metrics { duration_ms: 1, ..Metrics::default() },
             artifact_type: "LLM_RESULT".into(),
             artifact_tags: Vec::new(),
         };

@@ -115,6 +115,8 @@ fn new_task(dice: &mut Dice, bytes: usize) -> NewTask {
         priority: dice.roll(3) as u8,
         labels,
         max_attempts: 1 + dice.roll(3) as u32,
+        retry: None,
+        not_before: None,
     }
 }
 
@@ -130,7 +132,8 @@ pub fn complete(
         status,
         output: Some("o".repeat(bytes)),
         error_message: (status == CompletionStatus::Error).then(|| "no".into()),
-        metrics: Metrics { duration_ms: 12, tokens_used: None },
+        code: None,
+        metrics: Metrics { duration_ms: 12, ..Metrics::default() },
         artifact_type: "LLM_RESULT".into(),
         artifact_tags: Vec::new(),
     };

@@ -185,6 +185,8 @@ pub fn new_task(context: &str, prompt: String, timeout_sec: u32) -> NewTask {
         priority: 0,
         labels: Vec::new(),
         max_attempts: 3,
+        retry: None,
+        not_before: None,
     }
 }
 
@@ -193,7 +195,8 @@ pub fn result(succeeded: bool, duration_ms: u64, output: String) -> Completed {
         status: if succeeded { CompletionStatus::Success } else { CompletionStatus::Error },
         output: Some(output),
         error_message: (!succeeded).then(|| "it did not work".into()),
-        metrics: Metrics { duration_ms, tokens_used: None },
+        code: None,
+        metrics: Metrics { duration_ms, ..Metrics::default() },
         artifact_type: "LLM_RESULT".into(),
         artifact_tags: Vec::new(),
     }
