@@ -24,6 +24,7 @@ const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// Settings whose value may be shown.
 const PLAIN: &[&str] = &[
+    "AGENT_LIMITS",
     "ALLOWED_HOSTS",
     "BLOOM_RUNTIME_PORT",
     "DATA_DIR",

@@ -130,6 +130,9 @@ fn a_value_that_cannot_be_used_is_one_line_with_name_fault_and_example() {
         ("RATE_LIMIT_PER_MINUTE=1.5", "RATE_LIMIT_PER_MINUTE (", "=100"),
         ("RATE_LIMIT_AUTHENTICATED=x", "RATE_LIMIT_AUTHENTICATED (", "=6000"),
         ("RETENTION_DAYS=-7", "RETENTION_DAYS (", "RETENTION_DAYS=90"),
+        ("AGENT_LIMITS=reviewer", "AGENT_LIMITS (", "AGENT_LIMITS=reviewer=2,writer=1"),
+        ("AGENT_LIMITS=a=1,a=2", "AGENT_LIMITS (", "AGENT_LIMITS=reviewer=2,writer=1"),
+        ("AGENT_LIMITS=a=0", "AGENT_LIMITS (", "AGENT_LIMITS=reviewer=2,writer=1"),
         ("LOG_LEVEL=loud", "LOG_LEVEL (", "LOG_LEVEL=info"),
     ] {
         let text = fault(line);

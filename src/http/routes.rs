@@ -9,6 +9,8 @@
 //! POST   /api/runtime/workers
 //! GET    /api/runtime/workers/:id
 //! DELETE /api/runtime/workers/:id
+//! POST   /api/runtime/workers/:id/drain
+//! POST   /api/runtime/workers/:id/undrain
 //! POST   /api/runtime/workers/:id/claim
 //! GET    /api/runtime/llm-tasks
 //! POST   /api/runtime/llm-tasks
@@ -17,6 +19,7 @@
 //! POST   /api/runtime/llm-tasks/:id/lease
 //! POST   /api/runtime/llm-tasks/:id/heartbeat
 //! POST   /api/runtime/llm-tasks/:id/complete
+//! POST   /api/runtime/llm-tasks/:id/release
 //! POST   /api/runtime/llm-tasks/:id/requeue
 //! POST   /api/runtime/llm-tasks/:id/cancel
 //! GET    /api/runtime/leases

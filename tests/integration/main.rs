@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod doctor;
 mod events;
+mod fleet;
 mod fencing;
 mod harness;
 mod hostile;

@@ -84,6 +84,7 @@ impl Known {
 }
 
 /// What an actor wants done.
+#[allow(clippy::large_enum_variant, reason = "made and taken apart at once")]
 #[derive(Debug)]
 pub enum Wish {
     /// A request; after `patience_us` nobody waits for its answer any more.
