@@ -12,7 +12,7 @@ mod workers;
 
 use crate::clock::Clock;
 use crate::config::{Config, Network, Secret};
-use crate::engine::Engine;
+use crate::engine::{ByHand, Engine};
 use crate::http::answer::{Answer, AnswerBudget, TEXT, bytes, with_header};
 use crate::http::body::{
     BODY_BYTES_MAX, Budget, OPEN_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, Use, payload, receive,
@@ -278,6 +278,10 @@ impl App {
             Endpoint::Lease => self.lease(&call).await,
             Endpoint::Heartbeat => self.heartbeat(&call).await,
             Endpoint::Complete => self.complete(&call).await,
+            Endpoint::Attempts => self.attempts(&call).await,
+            Endpoint::Waiting => self.waiting(&call).await,
+            Endpoint::RequeueMany => self.change_many(&call, ByHand::Requeue).await,
+            Endpoint::CancelMany => self.change_many(&call, ByHand::Cancel).await,
             Endpoint::HandBack => self.hand_back(&call).await,
             Endpoint::Requeue => self.requeue(&call).await,
             Endpoint::Cancel => self.cancel(&call).await,

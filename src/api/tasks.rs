@@ -4,7 +4,7 @@
 
 use super::{App, Call};
 use crate::domain::{Refusal, TaskId};
-use crate::engine::{EngineError, NewLease};
+use crate::engine::{ByHand, EngineError, NewLease};
 use crate::http::answer::{Answer, TEXT, bytes, json, with_header};
 use crate::http::error::ApiError;
 use crate::wire::{self, Invalid};
@@ -92,6 +92,24 @@ impl App {
     pub(super) async fn cancel(&self, call: &Call) -> Result<Answer, ApiError> {
         let view = self.engine.cancel(task_id(call)?).await?;
         Ok(json(StatusCode::OK, &wire::task(&view)))
+    }
+
+    pub(super) async fn change_many(&self, call: &Call, what: ByHand) -> Result<Answer, ApiError> {
+        let (selection, dry_run) = wire::many(&call.payload)?;
+        let bulk = self.engine.change_many(selection, what, dry_run).await?;
+        Ok(json(StatusCode::OK, &wire::changed_many(bulk, dry_run)))
+    }
+
+    pub(super) async fn attempts(&self, call: &Call) -> Result<Answer, ApiError> {
+        let id = task_id(call)?;
+        let attempts = self.engine.read(move |query| query.attempts(id)).await?;
+        Ok(json(StatusCode::OK, &wire::attempts(&attempts)))
+    }
+
+    pub(super) async fn waiting(&self, call: &Call) -> Result<Answer, ApiError> {
+        let (id, now) = (task_id(call)?, self.clock.now());
+        let waiting = self.engine.read(move |query| query.waiting(id, now)).await?;
+        Ok(json(StatusCode::OK, &wire::waiting(id, &waiting)))
     }
 
     pub(super) async fn artifact(&self, call: &Call) -> Result<Answer, ApiError> {

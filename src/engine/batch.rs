@@ -149,6 +149,12 @@ impl<'a> Batch<'a> {
         found.ok_or_else(|| EngineError::Store(format!("task {} has no spec", task.id)))
     }
 
+    /// How much of what was put out under this (task, fence) the commit brings along.
+    pub fn output_bytes(&self, outcome: (u64, u32)) -> usize {
+        let brought = self.changes.outcomes.get(&outcome);
+        brought.and_then(|outcome| outcome.output.as_ref()).map_or(0, String::len)
+    }
+
     pub fn outcome(&mut self, task: &Task, fence: u32) -> Result<Outcome, EngineError> {
         let seq = task.seq();
         if let Some(outcome) = self.changes.outcomes.get(&(seq, fence)) {

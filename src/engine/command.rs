@@ -33,6 +33,21 @@ pub struct NewLease {
     pub ttl_seconds: Option<Option<u32>>,
 }
 
+/// What a person does to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByHand {
+    Requeue,
+    Cancel,
+}
+
+/// How far a command about many tasks came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The first so many were looked at; the others wait for another commit.
+    pub tried: usize,
+    pub changed: usize,
+}
+
 /// What the settings become, and how it is told.
 #[derive(Clone, Debug)]
 pub struct ConfigChange {
@@ -85,6 +100,12 @@ pub enum Command {
     Cancel {
         task: TaskId,
         reply: Reply<TaskView>,
+    },
+    /// Those for which it is too late are left alone.
+    Many {
+        tasks: Vec<TaskId>,
+        what: ByHand,
+        reply: Reply<Changed>,
     },
     /// Answers whether the worker is new.
     Register {

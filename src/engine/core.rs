@@ -6,6 +6,7 @@
 //! What is decided about tasks, claims and workers stands below (`core/`). Not here: the rules
 //! (`domain`), the thread and its channel (`thread`).
 
+mod bulk;
 mod claims;
 mod commands;
 mod retention;

@@ -6,10 +6,12 @@
 
 mod agents;
 mod batch;
+mod bulk;
 mod command;
 mod core;
 mod deadlines;
 mod events;
+mod explain;
 mod later;
 mod page;
 mod query;
@@ -24,12 +26,14 @@ mod workers;
 mod tests;
 
 pub use agents::AgentLimits;
+pub use bulk::{Bulk, Selection};
 pub use command::{
-    ClaimAnswer, Command, Completed, ConfigChange, LeaseAnswer, LeaseView, NewLease, Reply,
-    TaskView, WorkerChoice, WorkerView,
+    ByHand, Changed, ClaimAnswer, Command, Completed, ConfigChange, LeaseAnswer, LeaseView,
+    NewLease, Reply, TaskView, WorkerChoice, WorkerView,
 };
 pub use core::{Core, RandomIds, system_random};
 pub use events::{Event, Events, Missed};
+pub use explain::{Attempt, WaitReason, Waiting, WorkerWait};
 pub use page::Page;
 pub use query::{Query, Stats};
 pub use retention::Retention;

@@ -11,7 +11,7 @@ use super::{EngineError, LeaseView, NotWritten, TaskView, WorkerView};
 use crate::domain::{
     ArtifactId, LeaseStatus, Outcome, Refusal, Task, TaskId, TaskSpec, TaskStatus, WorkerId,
 };
-use crate::store::{Archive, AuditEntry, Copied, Hot, Settings, Store};
+use crate::store::{Archive, AuditEntry, Copied, Hot, OutcomeFacts, Settings, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,10 +46,22 @@ impl Both {
         Ok(self.archive.task(seq)?.map(|task| Found { task, is_hot: false }))
     }
 
-    fn spec(&self, found: &Found) -> Result<TaskSpec, EngineError> {
+    pub(super) fn spec(&self, found: &Found) -> Result<TaskSpec, EngineError> {
         let seq = found.task.seq();
         let spec = if found.is_hot { self.hot.spec(seq)? } else { self.archive.spec(seq)? };
         spec.ok_or_else(|| EngineError::Store(format!("task {} has no spec", found.task.id)))
+    }
+
+    pub(super) fn outcome_facts(
+        &self,
+        found: &Found,
+        fence: u32,
+    ) -> Result<Option<OutcomeFacts>, EngineError> {
+        let seq = found.task.seq();
+        Ok(match found.is_hot {
+            true => self.hot.outcome_facts(seq, fence)?,
+            false => self.archive.outcome_facts(seq, fence)?,
+        })
     }
 
     fn outcome(&self, found: &Found, fence: u32) -> Result<Option<Outcome>, EngineError> {
@@ -62,8 +74,8 @@ impl Both {
 }
 
 /// A task and where it lies. All of it lies there: it comes and goes as a whole.
-struct Found {
-    task: Task,
+pub(super) struct Found {
+    pub(super) task: Task,
     is_hot: bool,
 }
 
@@ -97,7 +109,7 @@ impl Query {
         Ok(TaskView { task: found.task, spec })
     }
 
-    fn task_record(&self, both: &Both, id: TaskId) -> Result<Found, EngineError> {
+    pub(super) fn task_record(&self, both: &Both, id: TaskId) -> Result<Found, EngineError> {
         let found = both.task(id.seq())?.filter(|found| found.task.id == id);
         found.ok_or(EngineError::Refused(Refusal::TaskNotFound))
     }

@@ -8,8 +8,8 @@ use super::batch::Delivery;
 use super::core::{Core, RandomIds};
 use super::query::Query;
 use super::{
-    AgentLimits, Backlog, ClaimAnswer, Command, Completed, ConfigChange, EngineError, Events,
-    LeaseAnswer, LeaseView, NewLease, Reply, TaskView, WorkerView,
+    AgentLimits, Backlog, ByHand, Changed, ClaimAnswer, Command, Completed, ConfigChange,
+    EngineError, Events, LeaseAnswer, LeaseView, NewLease, Reply, TaskView, WorkerView,
 };
 use crate::clock::Clock;
 use crate::domain::{self, HandBack, LeaseClaim, NewTask, Registration, TaskId, WorkerId};
@@ -206,6 +206,15 @@ impl Engine {
 
     pub async fn cancel(&self, task: TaskId) -> Result<TaskView, EngineError> {
         self.ask(|reply| Command::Cancel { task, reply }).await
+    }
+
+    /// Requeues or cancels the first of these tasks; those for which it is too late are left alone.
+    pub async fn many_by_hand(
+        &self,
+        tasks: Vec<TaskId>,
+        what: ByHand,
+    ) -> Result<Changed, EngineError> {
+        self.ask(|reply| Command::Many { tasks, what, reply }).await
     }
 
     /// The worker, and whether it is new.

@@ -14,8 +14,12 @@
 //! POST   /api/runtime/workers/:id/claim
 //! GET    /api/runtime/llm-tasks
 //! POST   /api/runtime/llm-tasks
+//! POST   /api/runtime/llm-tasks/requeue
+//! POST   /api/runtime/llm-tasks/cancel
 //! GET    /api/runtime/llm-tasks/:id
 //! GET    /api/runtime/llm-tasks/:id/result
+//! GET    /api/runtime/llm-tasks/:id/attempts
+//! GET    /api/runtime/llm-tasks/:id/waiting
 //! POST   /api/runtime/llm-tasks/:id/lease
 //! POST   /api/runtime/llm-tasks/:id/heartbeat
 //! POST   /api/runtime/llm-tasks/:id/complete
@@ -60,8 +64,12 @@ pub enum Endpoint {
     Lease,
     Heartbeat,
     Complete,
+    Attempts,
+    Waiting,
     HandBack,
     Requeue,
+    RequeueMany,
+    CancelMany,
     Cancel,
     Leases,
     Runs,
@@ -96,8 +104,12 @@ const ROWS: &[Row] = &[
     (&["workers", ":", "undrain"], &[(Method::POST, Endpoint::Undrain)]),
     (&["workers", ":", "claim"], &[(Method::POST, Endpoint::Claim)]),
     (&["llm-tasks"], &[(Method::GET, Endpoint::Tasks), (Method::POST, Endpoint::Create)]),
+    (&["llm-tasks", "requeue"], &[(Method::POST, Endpoint::RequeueMany)]),
+    (&["llm-tasks", "cancel"], &[(Method::POST, Endpoint::CancelMany)]),
     (&["llm-tasks", ":"], &[(Method::GET, Endpoint::Task)]),
     (&["llm-tasks", ":", "result"], &[(Method::GET, Endpoint::TaskResult)]),
+    (&["llm-tasks", ":", "attempts"], &[(Method::GET, Endpoint::Attempts)]),
+    (&["llm-tasks", ":", "waiting"], &[(Method::GET, Endpoint::Waiting)]),
     (&["llm-tasks", ":", "lease"], &[(Method::POST, Endpoint::Lease)]),
     (&["llm-tasks", ":", "heartbeat"], &[(Method::POST, Endpoint::Heartbeat)]),
     (&["llm-tasks", ":", "complete"], &[(Method::POST, Endpoint::Complete)]),

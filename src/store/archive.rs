@@ -8,8 +8,8 @@
 use super::hot::{JournalKey, read};
 use super::listed::Listed;
 use super::schema::{
-    AUDIT, ArchivedFacts, ArchivedTask, LEASES, OUTCOMES, PART_SPEC, PARTS, TASKS, TASKS_BY_STATUS,
-    part_of_outcome,
+    AUDIT, ArchivedFacts, ArchivedTask, LEASES, OUTCOMES, OutcomeFacts, PART_SPEC, PARTS, TASKS,
+    TASKS_BY_STATUS, part_of_outcome,
 };
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
@@ -130,6 +130,11 @@ impl Archive {
     }
 
     pub fn outcome(&self, seq: u64, fence: u32) -> Result<Option<Outcome>, StoreError> {
+        read(&self.parts, (seq, part_of_outcome(fence)))
+    }
+
+    /// The same without the output.
+    pub fn outcome_facts(&self, seq: u64, fence: u32) -> Result<Option<OutcomeFacts>, StoreError> {
         read(&self.parts, (seq, part_of_outcome(fence)))
     }
 

@@ -5,8 +5,8 @@
 
 use super::schema::{
     Counters, HOT, JOURNAL, JournalRecord, LARGE, META, META_AGE, META_REMOVING, META_SETTINGS,
-    PART_SPEC, PART_TASK, Removing, SMALL_PART_BYTES, Settings, StoredWorker, WORKERS,
-    part_of_outcome,
+    OutcomeFacts, PART_SPEC, PART_TASK, Removing, SMALL_PART_BYTES, Settings, StoredWorker,
+    WORKERS, part_of_outcome,
 };
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{Outcome, Task, TaskSpec, WorkerId};
@@ -204,6 +204,11 @@ impl Hot {
 
     /// What was completed under the lease with this fence.
     pub fn outcome(&self, seq: u64, fence: u32) -> Result<Option<Outcome>, StoreError> {
+        self.part((seq, part_of_outcome(fence)))
+    }
+
+    /// The same without the output.
+    pub fn outcome_facts(&self, seq: u64, fence: u32) -> Result<Option<OutcomeFacts>, StoreError> {
         self.part((seq, part_of_outcome(fence)))
     }
 

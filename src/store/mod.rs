@@ -31,4 +31,6 @@ pub use look::{Looked, Lying};
 pub use migrate::{migrate, migrate_in_steps};
 pub use open::{Limits, Opened, Store};
 pub use retention::DueTask;
-pub use schema::{AuditEntry, Counters, JournalRecord, Removing, Settings, StoredWorker};
+pub use schema::{
+    AuditEntry, Counters, JournalRecord, OutcomeFacts, Removing, Settings, StoredWorker,
+};

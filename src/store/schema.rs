@@ -5,7 +5,7 @@
 //! a transition rewrites no prompt of more than `SMALL_PART_BYTES`. A change of a
 //! table's meaning raises `FORMAT`. Not here: rules about what a record may say.
 
-use crate::domain::{AuditId, Task, TaskStatus, Worker};
+use crate::domain::{ArtifactId, AuditId, CompletionStatus, Metrics, Task, TaskStatus, Worker};
 use redb::TableDefinition;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -94,6 +94,17 @@ pub struct ArchivedFacts {
     /// Records of format 1 have none and stand at age 0, which is the moment of their migration.
     #[serde(default)]
     pub archived_age_ms: u64,
+}
+
+/// What is told of an attempt: its outcome without what it put out, which may be large.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct OutcomeFacts {
+    pub artifact_id: ArtifactId,
+    pub status: CompletionStatus,
+    pub error_message: Option<String>,
+    #[serde(default)]
+    pub code: Option<String>,
+    pub metrics: Metrics,
 }
 
 /// The tasks whose removal has begun: they are gone for every reader, and uncounted, from the commit

@@ -77,6 +77,11 @@ fn expected(what: &str, value: &Value) -> String {
     format!("Expected {what}, received {}", kind(value))
 }
 
+fn names<T>(words: &[(&str, T)]) -> String {
+    let names: Vec<String> = words.iter().map(|(name, _)| format!("'{name}'")).collect();
+    names.join(" | ")
+}
+
 /// A whole number that JSON can carry exactly, and `5.0` is one.
 const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
 
@@ -183,18 +188,22 @@ impl<'a> Fields<'a> {
     pub fn word<T: Copy>(&mut self, field: &str, required: bool, words: &[(&str, T)]) -> Option<T> {
         let absence = if required { Absence::Refused } else { Absence::Allowed };
         let value = self.present(field, absence)?;
-        let names: Vec<String> = words.iter().map(|(name, _)| format!("'{name}'")).collect();
-        let names = names.join(" | ");
         let Value::String(text) = value else {
-            self.fail(field, expected(&names, value));
+            self.fail(field, expected(&names(words), value));
             return None;
         };
         let found = words.iter().find(|(name, _)| name == text);
         if found.is_none() {
-            let text: String = text.chars().take(RECEIVED_CHARS_MAX).collect();
-            self.fail(field, format!("Invalid enum value. Expected {names}, received '{text}'"));
+            self.fail_word(field, words, text);
         }
         found.map(|(_, meaning)| *meaning)
+    }
+
+    /// A text that is none of these words.
+    pub fn fail_word<T>(&mut self, field: &str, words: &[(&str, T)], text: &str) {
+        let (names, text) =
+            (names(words), text.chars().take(RECEIVED_CHARS_MAX).collect::<String>());
+        self.fail(field, format!("Invalid enum value. Expected {names}, received '{text}'"));
     }
 
     pub fn optional_bool(&mut self, field: &str, top: &str) -> Option<bool> {

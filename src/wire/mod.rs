@@ -3,10 +3,13 @@
 //! Must stay true: every message of a failed validation is the contract's, letter by letter; what has
 //! been decoded is valid. Not here: HTTP, rules about tasks, storage.
 
+mod bulk;
 mod decode;
 mod encode;
+mod explain;
 mod fields;
 
+pub use bulk::{changed_many, many};
 pub use decode::{
     ClaimFields, Config, claim, complete, config, hand_back, lease, lease_claim, new_task,
     registration, worker_choice,
@@ -15,4 +18,5 @@ pub use encode::{
     artifact, claimed, completed, granted, heartbeat, lease_view, result_record, stats,
     storage_state, task, worker, worker_with_leases,
 };
+pub use explain::{attempts, waiting};
 pub use fields::{Fields, Invalid, Payload};

@@ -5,14 +5,15 @@
 //! `src/domain`) and power loss (simulated behind redb's `StorageBackend`).
 #![allow(clippy::disallowed_methods, reason = "tests own real time and real processes")]
 
+mod bulk;
 mod concurrency;
 mod contract;
 mod crash;
 mod disk;
 mod doctor;
 mod events;
-mod fleet;
 mod fencing;
+mod fleet;
 mod harness;
 mod hostile;
 mod http;

@@ -45,6 +45,10 @@ impl Core {
                 let result = self.by_hand(batch, task, domain::cancel);
                 batch.answer(reply, result);
             }
+            Command::Many { tasks, what, reply } => {
+                let result = self.many_by_hand(batch, &tasks, what);
+                batch.answer(reply, result);
+            }
             Command::Register { id, registration, reply } => {
                 let result = self.register(batch, id, *registration);
                 batch.answer(reply, result);

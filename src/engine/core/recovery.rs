@@ -204,6 +204,7 @@ impl Core {
             | Command::Cancel { reply, .. } => {
                 batch.answer(reply, Err(refusal));
             }
+            Command::Many { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Register { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Drain { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Remove { reply, .. }

@@ -29,6 +29,9 @@ pub fn check(findings: &mut Findings, file: InFile, group: &Group, task: &Task) 
         }
         _ => {}
     }
+    if task.delay.is_some() && status != TaskStatus::Queued {
+        wrong(&format!("is {} but waits to be tried again", status.as_str()));
+    }
     if file == InFile::Archive && !status.is_finished() {
         wrong(&format!("is {} but stands in the archive", status.as_str()));
     }
