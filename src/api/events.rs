@@ -7,10 +7,10 @@
 
 use super::{App, Call};
 use crate::engine::Events;
-use crate::http::answer::{Answer, EVENT_STREAM, with_body};
+use crate::http::answer::{Answer, EVENT_STREAM, empty_stream, with_body};
 use crate::http::error::ApiError;
+use http_body_util::Either;
 use http_body_util::channel::{Channel, Sender};
-use http_body_util::{Either, Full};
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use std::convert::Infallible;
@@ -25,12 +25,12 @@ const LISTENERS_MAX: usize = 1_024;
 /// Events that one write to a listener holds.
 const EVENTS_AT_ONCE: usize = 256;
 /// How often a quiet stream says that it is alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A listener's place among the counted ones.
-struct Place(Arc<AtomicUsize>);
+pub(super) struct Counted(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -39,26 +39,43 @@ impl Drop for Place {
 impl App {
     pub(super) fn events(&self, call: &Call) -> Result<Answer, ApiError> {
         if call.is_head {
-            let nothing = Either::Left(Full::default());
-            return Ok(with_body(StatusCode::OK, EVENT_STREAM, nothing));
+            return Ok(empty_stream());
         }
-        let place = Place(self.listeners.clone());
+        let place = self.listen()?;
+        let events = self.engine.events().clone();
+        let from = after_place(call, "last_event_id").unwrap_or_else(|| events.latest());
+        let (sender, body) = Channel::new(1);
+        tokio::spawn(feed(sender, events, from, self.stopping.clone(), place));
+        Ok(with_body(StatusCode::OK, EVENT_STREAM, Either::Right(body)))
+    }
+
+    /// A place for one more listener.
+    pub(super) fn listen(&self) -> Result<Counted, ApiError> {
+        let place = Counted(self.listeners.clone());
         if self.listeners.fetch_add(1, Ordering::Relaxed) >= LISTENERS_MAX {
             let text = "As many listeners as may be are connected; try again later";
             return Err(ApiError::unavailable("too_many_listeners", text));
         }
-        let events = self.engine.events().clone();
-        let header = call.headers.get("last-event-id").and_then(|id| id.to_str().ok());
-        let after = header.or(call.query("last_event_id")).map(str::parse);
-        let from = match after {
-            Some(Ok(seq)) => seq,
-            // An id that is none of ours: everything before now counts as missed.
-            Some(Err(_)) => u64::MAX,
-            None => events.latest(),
-        };
-        let (sender, body) = Channel::new(1);
-        tokio::spawn(feed(sender, events, from, self.stopping.clone(), place));
-        Ok(with_body(StatusCode::OK, EVENT_STREAM, Either::Right(body)))
+        Ok(place)
+    }
+}
+
+/// Where a listener goes on: as its browser says it, else as the query does. An id that is none of ours
+/// stands after everything, so that all before now counts as missed.
+pub(super) fn after_place(call: &Call, parameter: &str) -> Option<u64> {
+    let header = call.headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    header.or(call.query(parameter)).map(|text| text.parse().unwrap_or(u64::MAX))
+}
+
+/// Sends a part of a stream; false when nobody reads it or the server stops.
+pub(super) async fn send(
+    sender: &mut Sender<Bytes, Infallible>,
+    text: String,
+    stopping: &mut watch::Receiver<bool>,
+) -> bool {
+    tokio::select! {
+        _ = stopping.wait_for(|stopping| *stopping) => false,
+        sent = sender.send_data(Bytes::from(text)) => sent.is_ok(),
     }
 }
 
@@ -67,7 +84,7 @@ async fn feed(
     events: Arc<Events>,
     mut from: u64,
     mut stopping: watch::Receiver<bool>,
-    _place: Place,
+    _place: Counted,
 ) {
     let mut news = events.subscribe();
     let mut text = String::from(": connected\n\n");
@@ -99,12 +116,8 @@ async fn feed(
                 },
             }
         }
-        let bytes = Bytes::from(std::mem::take(&mut text));
-        tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            sent = sender.send_data(bytes) => if sent.is_err() {
-                return;
-            },
+        if !send(&mut sender, std::mem::take(&mut text), &mut stopping).await {
+            return;
         }
     }
 }

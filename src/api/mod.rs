@@ -7,6 +7,7 @@
 mod config;
 mod events;
 mod lists;
+mod task_log;
 mod tasks;
 mod workers;
 
@@ -285,6 +286,7 @@ impl App {
             Endpoint::HandBack => self.hand_back(&call).await,
             Endpoint::Requeue => self.requeue(&call).await,
             Endpoint::Cancel => self.cancel(&call).await,
+            Endpoint::TaskLog => self.task_log(&call).await,
             Endpoint::Leases => self.leases(&call).await,
             Endpoint::Runs => self.runs(&call).await,
             Endpoint::Artifacts => self.artifacts(&call).await,

@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use hyper::header::CONTENT_DISPOSITION;
 
 /// An id that is none is the id of nothing.
-fn task_id(call: &Call) -> Result<TaskId, ApiError> {
+pub(super) fn task_id(call: &Call) -> Result<TaskId, ApiError> {
     call.route.id.parse().map_err(|_| Refusal::TaskNotFound.into())
 }
 
@@ -56,7 +56,10 @@ impl App {
         let id = task_id(call).map_err(|_| ApiError::from(Refusal::NoLease))?;
         let claim = wire::lease_claim(&call.payload, call.route.lease.as_deref());
         match self.engine.heartbeat(id, claim).await {
-            Ok(lease) => Ok(json(StatusCode::OK, &wire::heartbeat(&lease))),
+            Ok(lease) => {
+                self.take_lines(call, &lease);
+                Ok(json(StatusCode::OK, &wire::heartbeat(&lease)))
+            }
             Err(EngineError::Refused(Refusal::TaskNotFound)) => Err(Refusal::NoLease.into()),
             Err(other) => Err(other.into()),
         }

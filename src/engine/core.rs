@@ -25,7 +25,7 @@ use super::retention::ServedTime;
 use super::visible::Visible;
 use super::waiting::Waiting;
 use super::workers::Workers;
-use super::{Command, EngineError, Event, Events};
+use super::{Command, EngineError, Event, Events, TaskLogs};
 use crate::clock::{Mono, Now};
 use crate::domain::{Audit, AuditId, EventKind};
 use crate::store::{AuditEntry, Counters, JournalRecord, Store, StoreError};
@@ -59,6 +59,7 @@ pub struct Core {
     store: Arc<Store>,
     pub(super) visible: Arc<Visible>,
     pub events: Arc<Events>,
+    pub(super) logs: Arc<TaskLogs>,
     random: RandomIds,
     counters: Counters,
     served: ServedTime,
@@ -102,6 +103,7 @@ impl Core {
         let mut core = Core {
             visible: Arc::new(Visible::new()),
             events: Arc::new(Events::new(counters.last_change)),
+            logs: Arc::default(),
             random,
             counters,
             served: ServedTime::new(counters.age_ms, now.mono),
@@ -256,6 +258,7 @@ impl Core {
         }
         let backlog = index.backlog(self.journal_records);
         drop(index);
+        self.logs.tell(batch.changes.tasks.values().map(|task| (task.seq(), task.status)));
         self.visible.backlog.send_if_modified(|known| std::mem::replace(known, backlog) != backlog);
     }
 

@@ -13,6 +13,7 @@ mod deadlines;
 mod events;
 mod explain;
 mod later;
+mod logs;
 mod page;
 mod query;
 mod ready;
@@ -34,6 +35,7 @@ pub use command::{
 pub use core::{Core, RandomIds, system_random};
 pub use events::{Event, Events, Missed};
 pub use explain::{Attempt, WaitReason, Waiting, WorkerWait};
+pub use logs::{Follower, LINES_KEPT, LogLine, Tail, TaskLogs};
 pub use page::Page;
 pub use query::{Query, Stats};
 pub use retention::Retention;

@@ -109,6 +109,11 @@ impl Query {
         Ok(TaskView { task: found.task, spec })
     }
 
+    /// Whether there is such a task, and where it is in its life; its prompt is not read.
+    pub fn status(&self, id: TaskId) -> Result<TaskStatus, EngineError> {
+        Ok(self.task_record(&self.both()?, id)?.task.status)
+    }
+
     pub(super) fn task_record(&self, both: &Both, id: TaskId) -> Result<Found, EngineError> {
         let found = both.task(id.seq())?.filter(|found| found.task.id == id);
         found.ok_or(EngineError::Refused(Refusal::TaskNotFound))

@@ -9,7 +9,7 @@ use super::core::{Core, RandomIds};
 use super::query::Query;
 use super::{
     AgentLimits, Backlog, ByHand, Changed, ClaimAnswer, Command, Completed, ConfigChange,
-    EngineError, Events, LeaseAnswer, LeaseView, NewLease, Reply, TaskView, WorkerView,
+    EngineError, Events, LeaseAnswer, LeaseView, NewLease, Reply, TaskLogs, TaskView, WorkerView,
 };
 use crate::clock::Clock;
 use crate::domain::{self, HandBack, LeaseClaim, NewTask, Registration, TaskId, WorkerId};
@@ -36,6 +36,7 @@ pub struct Engine {
     commands: SyncSender<Command>,
     query: Query,
     events: Arc<Events>,
+    logs: Arc<TaskLogs>,
     backlog: watch::Receiver<Backlog>,
 }
 
@@ -68,6 +69,7 @@ pub fn start(
         commands,
         query: core.query(),
         events: core.events.clone(),
+        logs: core.logs.clone(),
         backlog: core.visible.backlog.subscribe(),
     };
     let thread = std::thread::Builder::new()
@@ -335,6 +337,11 @@ impl Engine {
 
     pub fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    /// What running tasks say of themselves.
+    pub fn logs(&self) -> &Arc<TaskLogs> {
+        &self.logs
     }
 
     /// How much waits for the way to the archive; changes wake.

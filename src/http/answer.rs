@@ -52,6 +52,11 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     bytes(status, JSON, body)
 }
 
+/// What `HEAD` of a stream answers.
+pub fn empty_stream() -> Answer {
+    with_body(StatusCode::OK, EVENT_STREAM, Either::Left(Full::default()))
+}
+
 /// Success without a body.
 pub fn no_content() -> Answer {
     let mut answer = Response::new(Either::Left(Full::default()));

@@ -20,6 +20,7 @@
 //! GET    /api/runtime/llm-tasks/:id/result
 //! GET    /api/runtime/llm-tasks/:id/attempts
 //! GET    /api/runtime/llm-tasks/:id/waiting
+//! GET    /api/runtime/llm-tasks/:id/log
 //! POST   /api/runtime/llm-tasks/:id/lease
 //! POST   /api/runtime/llm-tasks/:id/heartbeat
 //! POST   /api/runtime/llm-tasks/:id/complete
@@ -61,6 +62,7 @@ pub enum Endpoint {
     Create,
     Task,
     TaskResult,
+    TaskLog,
     Lease,
     Heartbeat,
     Complete,
@@ -110,6 +112,7 @@ const ROWS: &[Row] = &[
     (&["llm-tasks", ":", "result"], &[(Method::GET, Endpoint::TaskResult)]),
     (&["llm-tasks", ":", "attempts"], &[(Method::GET, Endpoint::Attempts)]),
     (&["llm-tasks", ":", "waiting"], &[(Method::GET, Endpoint::Waiting)]),
+    (&["llm-tasks", ":", "log"], &[(Method::GET, Endpoint::TaskLog)]),
     (&["llm-tasks", ":", "lease"], &[(Method::POST, Endpoint::Lease)]),
     (&["llm-tasks", ":", "heartbeat"], &[(Method::POST, Endpoint::Heartbeat)]),
     (&["llm-tasks", ":", "complete"], &[(Method::POST, Endpoint::Complete)]),

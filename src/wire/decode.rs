@@ -28,6 +28,9 @@ const WAIT_SECONDS_MAX: u64 = 55;
 const BACKOFF_MAX: u64 = 3_600;
 const MAX_BACKOFF_MAX: u64 = 86_400;
 const MODEL_CHARS_MAX: usize = 128;
+/// Lines of a log that one heartbeat brings, and characters of each.
+const LOG_LINES_MAX: usize = 200;
+const LOG_LINE_CHARS_MAX: usize = 2_000;
 /// Any whole number that JSON carries exactly.
 const WHOLE_MAX: u64 = u64::MAX;
 
@@ -171,6 +174,16 @@ pub fn lease_claim(payload: &Payload, base_path: Option<&str>) -> LeaseClaim {
         Some(text) => text.parse().map_or(LeaseClaim::Unknown, LeaseClaim::Named),
         None => LeaseClaim::Unnamed,
     }
+}
+
+/// `POST /llm-tasks/:id/heartbeat`: progress lines, the newest of too many, cut where they are too long.
+/// Whatever they are, they are no reason to refuse a heartbeat.
+pub fn log_lines(payload: &Payload) -> Vec<String> {
+    let Payload::Object(map) = payload else { return Vec::new() };
+    let Some(Value::Array(items)) = map.get("log") else { return Vec::new() };
+    let newest = &items[items.len().saturating_sub(LOG_LINES_MAX)..];
+    let cut = |text: &str| text.chars().take(LOG_LINE_CHARS_MAX).collect();
+    newest.iter().filter_map(Value::as_str).map(cut).collect()
 }
 
 /// `POST /llm-tasks/:id/complete`

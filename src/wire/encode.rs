@@ -5,10 +5,11 @@
 //! shown to whom.
 
 use crate::domain::{
-    CompletionStatus, Cooling, DesiredFormat, Outcome, Retry, TaskStatus, WorkerId,
+    CompletionStatus, Cooling, DesiredFormat, Outcome, Retry, TaskId, TaskStatus, WorkerId,
 };
 use crate::engine::{
-    ClaimAnswer, Completed, LeaseAnswer, LeaseView, NotWritten, Stats, TaskView, WorkerView,
+    ClaimAnswer, Completed, LeaseAnswer, LeaseView, LogLine, NotWritten, Stats, Tail, TaskView,
+    WorkerView,
 };
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -293,6 +294,37 @@ pub fn completed(answer: &Completed) -> impl Serialize + '_ {
         task: task(&answer.task),
         artifact: artifact(&answer.outcome),
         result: result_record(&answer.outcome),
+    }
+}
+
+/// A line of a task's log.
+pub fn log_line(line: &LogLine) -> impl Serialize + '_ {
+    #[derive(Serialize)]
+    struct Json<'a> {
+        n: u64,
+        at: i64,
+        attempt: u32,
+        text: &'a str,
+    }
+    Json { n: line.n, at: line.at, attempt: line.attempt, text: &line.text }
+}
+
+/// Lines of a task's log; `status` is the task's, read before them.
+pub fn log(task_id: TaskId, tail: &Tail, status: TaskStatus) -> impl Serialize + '_ {
+    #[derive(Serialize)]
+    struct Json<T: Serialize> {
+        task_id: TaskId,
+        lines: Vec<T>,
+        next: u64,
+        lost: bool,
+        ended: bool,
+    }
+    Json {
+        task_id,
+        lines: tail.lines.iter().map(log_line).collect(),
+        next: tail.next,
+        lost: tail.lost,
+        ended: status.is_finished(),
     }
 }
 

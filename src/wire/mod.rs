@@ -11,12 +11,12 @@ mod fields;
 
 pub use bulk::{changed_many, many};
 pub use decode::{
-    ClaimFields, Config, claim, complete, config, hand_back, lease, lease_claim, new_task,
-    registration, worker_choice,
+    ClaimFields, Config, claim, complete, config, hand_back, lease, lease_claim, log_lines,
+    new_task, registration, worker_choice,
 };
 pub use encode::{
-    artifact, claimed, completed, granted, heartbeat, lease_view, result_record, stats,
-    storage_state, task, worker, worker_with_leases,
+    artifact, claimed, completed, granted, heartbeat, lease_view, log, log_line, result_record,
+    stats, storage_state, task, worker, worker_with_leases,
 };
 pub use explain::{attempts, waiting};
 pub use fields::{Fields, Invalid, Payload};

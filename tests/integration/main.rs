@@ -17,6 +17,7 @@ mod fleet;
 mod harness;
 mod hostile;
 mod http;
+mod log;
 mod main_job;
 #[path = "../standin/messages.rs"]
 mod messages;
