@@ -45,6 +45,8 @@ say "load, short form"
 cargo bench --locked --bench load -- --short
 say "scale, short form"
 cargo bench --locked --bench scale -- --short
+say "fleet, short form"
+cargo bench --locked --bench fleet -- --short
 say "the real Claude CLI under our process handling"
 CLAUDE_REAL="$claude" cargo test --locked --lib -- --ignored real_claude
 if [ "$(id -u)" = 0 ]; then
