@@ -5,8 +5,8 @@
 //! (`engine::query`), how `limit` and `cursor` are read (`http::paging`).
 
 use super::{App, Call};
-use crate::domain::{LeaseStatus, TaskStatus};
-use crate::engine::{EngineError, Page, Query};
+use crate::domain::{LeaseStatus, TaskStatus, WorkerId};
+use crate::engine::{EngineError, Page, Query, Selection};
 use crate::http::answer::{Answer, json, with_header};
 use crate::http::error::ApiError;
 use crate::http::form::encode_value;
@@ -78,7 +78,18 @@ impl App {
                 None => return Ok(empty()),
             },
         };
-        let read = move |query: &Query| query.tasks(status, paging.before(), paging.limit);
+        let given = |name| call.query(name).filter(|text| !text.is_empty()).map(str::to_owned);
+        let selection = Selection {
+            agent_slug: given("agent_slug"),
+            context_id: given("context_id"),
+            worker: given("worker_id").map(WorkerId),
+            text: given("q"),
+            ..Selection::default()
+        };
+        let read = move |query: &Query| match selection.is_empty() {
+            true => query.tasks(status, paging.before(), paging.limit),
+            false => query.find(&selection, status, paging.before(), paging.limit),
+        };
         self.page(call, read, |rows| array(rows.iter().map(wire::task))).await
     }
 

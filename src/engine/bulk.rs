@@ -3,8 +3,8 @@
 //! Must stay true: a step reads one page and is one commit; a caller that hangs up ends it after the step
 //! under way; a dry run changes nothing. Not here: what a step decides (`core/bulk`).
 
-use super::{ByHand, Engine, EngineError, Query, TaskView};
-use crate::domain::{TaskId, TaskStatus, WorkerId};
+use super::{ByHand, Engine, EngineError, Query, Selection};
+use crate::domain::{TaskId, TaskStatus};
 use std::sync::Arc;
 
 /// Tasks of one page, and of one commit.
@@ -12,16 +12,6 @@ const PAGE_TASKS: usize = 1_000;
 const COMMIT_TASKS: usize = 200;
 /// The most that one call changes; the next call goes on.
 const CHANGED_MAX: usize = 100_000;
-
-/// Which tasks: those that fit everything that is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
-    pub ids: Option<Vec<TaskId>>,
-    pub statuses: Option<Vec<TaskStatus>>,
-    pub agent_slug: Option<String>,
-    pub context_id: Option<String>,
-    pub worker: Option<WorkerId>,
-}
 
 /// What a call about many tasks did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,22 +30,6 @@ impl ByHand {
             ByHand::Requeue => &[TaskStatus::Failed, TaskStatus::Dead, TaskStatus::Cancelled],
             ByHand::Cancel => &[TaskStatus::Queued, TaskStatus::Leased, TaskStatus::Running],
         }
-    }
-}
-
-impl Selection {
-    /// Whether anything is said at all.
-    pub fn is_empty(&self) -> bool {
-        *self == Selection::default()
-    }
-
-    fn fits(&self, view: &TaskView) -> bool {
-        let TaskView { task, spec } = view;
-        let worker = task.shown_lease().map(|lease| &lease.worker_id);
-        self.statuses.as_ref().is_none_or(|wanted| wanted.contains(&task.status))
-            && self.agent_slug.as_ref().is_none_or(|agent| *agent == spec.agent_slug)
-            && self.context_id.as_ref().is_none_or(|context| *context == task.context_id)
-            && self.worker.as_ref().is_none_or(|wanted| Some(wanted) == worker)
     }
 }
 

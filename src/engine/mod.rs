@@ -18,6 +18,7 @@ mod page;
 mod query;
 mod ready;
 mod retention;
+mod selection;
 mod thread;
 mod visible;
 mod waiting;
@@ -27,7 +28,7 @@ mod workers;
 mod tests;
 
 pub use agents::AgentLimits;
-pub use bulk::{Bulk, Selection};
+pub use bulk::Bulk;
 pub use command::{
     ByHand, Changed, ClaimAnswer, Command, Completed, ConfigChange, LeaseAnswer, LeaseView,
     NewLease, Reply, TaskView, WorkerChoice, WorkerView,
@@ -39,6 +40,7 @@ pub use logs::{Follower, LINES_KEPT, LogLine, Tail, TaskLogs};
 pub use page::Page;
 pub use query::{Query, Stats};
 pub use retention::Retention;
+pub use selection::Selection;
 pub use thread::{Engine, EngineThread, start};
 pub use visible::Backlog;
 

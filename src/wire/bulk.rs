@@ -20,6 +20,7 @@ pub fn many(payload: &Payload) -> Result<(Selection, bool), Invalid> {
         agent_slug: fields.nullable_text("agent_slug"),
         context_id: fields.nullable_text("context_id"),
         worker: fields.nullable_text("worker_id").map(WorkerId),
+        text: None,
     };
     let dry_run = fields.optional_bool("dry_run", "dry_run").unwrap_or(false);
     if selection.is_empty() {

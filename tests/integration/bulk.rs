@@ -42,6 +42,38 @@ fn a_filter_cancels_what_fits_all_of_it_and_a_dry_run_only_counts() {
 }
 
 #[test]
+fn the_list_is_filtered_by_agent_context_worker_and_text() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.register("w", 1);
+    let of = |client: &mut Client, agent: &str, context: &str, prompt: &str| {
+        id(&client.create(json!({"agent_slug": agent, "context_id": context, "prompt": prompt})))
+    };
+    let first = of(&mut client, "writer", "garden", "Say Hello");
+    let second = of(&mut client, "writer", "house", "Say goodbye");
+    let third = of(&mut client, "reviewer", "garden", "ПОМІДОРИ");
+    client.act(&first, "lease", json!({})).ok(201);
+    let mut listed = |query: &str| {
+        let rows = client.get(&format!("{TASKS}?{query}")).ok(200);
+        rows.as_array().expect("an array").iter().map(id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("agent_slug=writer"), [second.clone(), first.clone()]);
+    assert_eq!(listed("agent_slug=writer&context_id=garden"), [first.clone()]);
+    assert_eq!(listed("worker_id=w"), [first.clone()]);
+    assert_eq!(listed("q=hello"), [first.clone()]);
+    assert_eq!(listed("q=%D0%BF%D0%BE%D0%BC%D1%96%D0%B4%D0%BE%D1%80%D0%B8"), [third]);
+    assert_eq!(listed("q=say&status=queued"), [second]);
+    assert_eq!(listed("agent_slug=nobody"), [""; 0]);
+    assert_eq!(listed("agent_slug=").len(), 3);
+    let page = client.get(&format!("{TASKS}?agent_slug=writer&limit=1"));
+    let link = page.header("link").expect("there is a second").to_owned();
+    assert!(link.contains("agent_slug=writer") && link.contains("cursor="), "{link}");
+    let next = link.split(['<', '>']).nth(1).expect("an address");
+    let rest = client.get(next).ok(200);
+    assert_eq!(rest.as_array().expect("an array").iter().map(id).collect::<Vec<_>>(), [first]);
+}
+
+#[test]
 fn chosen_ids_and_a_worker_choose_and_what_cannot_be_changed_is_left_alone() {
     let server = Server::start();
     let mut client = server.client();
