@@ -58,9 +58,9 @@ fn the_list_is_filtered_by_agent_context_worker_and_text() {
         rows.as_array().expect("an array").iter().map(id).collect::<Vec<_>>()
     };
     assert_eq!(listed("agent_slug=writer"), [second.clone(), first.clone()]);
-    assert_eq!(listed("agent_slug=writer&context_id=garden"), [first.clone()]);
-    assert_eq!(listed("worker_id=w"), [first.clone()]);
-    assert_eq!(listed("q=hello"), [first.clone()]);
+    assert_eq!(listed("agent_slug=writer&context_id=garden"), [first.as_str()]);
+    assert_eq!(listed("worker_id=w"), [first.as_str()]);
+    assert_eq!(listed("q=hello"), [first.as_str()]);
     assert_eq!(listed("q=%D0%BF%D0%BE%D0%BC%D1%96%D0%B4%D0%BE%D1%80%D0%B8"), [third]);
     assert_eq!(listed("q=say&status=queued"), [second]);
     assert_eq!(listed("agent_slug=nobody"), [""; 0]);
