@@ -5,10 +5,14 @@
 //! Deliberately not here: keys. An argument can be read by every user of the machine, so keys come from
 //! the environment or a file alone.
 
+mod worker;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use argh::{FromArgs, SubCommand};
+
+pub use worker::WorkerFlags;
 
 use crate::exit;
 
@@ -100,6 +104,9 @@ pub struct ServeFlags {
     /// path of that worker's Claude CLI (default claude, found on PATH)
     #[argh(option, arg_name = "path")]
     pub claude: Option<PathBuf>,
+    /// that worker's settings of each agent, in JSON (default: no tools for anyone)
+    #[argh(option, arg_name = "file")]
+    pub agents: Option<PathBuf>,
 }
 
 impl ServeFlags {
@@ -111,7 +118,8 @@ impl ServeFlags {
         let name = self.worker_name.as_ref().map(|_| "--worker-name");
         let concurrency = self.max_concurrency.map(|_| "--max-concurrency");
         let claude = self.claude.as_ref().map(|_| "--claude");
-        name.or(concurrency).or(claude)
+        let agents = self.agents.as_ref().map(|_| "--agents");
+        name.or(concurrency).or(claude).or(agents)
     }
 }
 
@@ -135,38 +143,6 @@ impl SubCommand for CheckFlags {
         short: &'\0',
         description: "Check the configuration and say what `serve` would do.",
     };
-}
-
-/// Run Claude CLI on the tasks of a server.
-#[derive(FromArgs, Debug, PartialEq)]
-#[argh(
-    subcommand,
-    name = "worker",
-    help_triggers("-h", "--help", "help"),
-    note = "The key comes from RUNTIME_API_KEY or RUNTIME_API_KEY_FILE, in the environment or the env \
-            file; never from a flag.",
-    example = "RUNTIME_API_KEY_FILE=/etc/bloom.key {command_name} --server \
-               http://192.168.1.10:5000 --name rpi4b --max-concurrency 2 --label arm64 --label home"
-)]
-pub struct WorkerFlags {
-    /// the server's address, such as http://192.168.1.10:5000
-    #[argh(option, arg_name = "url")]
-    pub server: String,
-    /// this worker's name, unique in the fleet, 1 to 128 characters
-    #[argh(option, arg_name = "name")]
-    pub name: String,
-    /// how many tasks to run at once, 1 to 32 (default 1)
-    #[argh(option, arg_name = "n", from_str_fn(concurrency))]
-    pub max_concurrency: Option<u32>,
-    /// path of Claude CLI (default claude, found on PATH)
-    #[argh(option, arg_name = "path")]
-    pub claude: Option<PathBuf>,
-    /// a label that tasks can ask for; may be given more than once
-    #[argh(option, arg_name = "label")]
-    pub label: Vec<String>,
-    /// settings file (default /etc/bloom-runtime.env, which may be absent)
-    #[argh(option, arg_name = "file")]
-    pub env_file: Option<PathBuf>,
 }
 
 impl ServeFlags {
@@ -300,13 +276,6 @@ mod tests {
         assert_eq!(serve.port.as_deref(), Some("0"));
         assert_eq!(serve.max_concurrency, Some(2));
         assert!(serve.worker);
-    }
-
-    #[test]
-    fn a_worker_has_any_number_of_labels() {
-        let line = "worker --server http://h:1 --name n --label a --label=b=c";
-        let Ok(Command::Worker(flags)) = parse_line(line) else { panic!() };
-        assert_eq!(flags.label, ["a", "b=c"]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub use sources::{DEFAULT_ENV_FILE, ReadFile, environment_for_children};
 pub use worker::WorkerConfig;
 
 use crate::cli::ServeFlags;
+use crate::worker::Agents;
 use base_url::is_host_name;
 use error::shown;
 use sources::{Found, Sources};
@@ -70,6 +71,8 @@ pub struct Config {
     pub retention_days: Option<u32>,
     /// At most so many tasks of an agent are leased at a time.
     pub agent_limits: Vec<(String, u32)>,
+    /// How the worker in this process runs Claude.
+    pub agents: Agents,
     /// `TLS_CERT` or `TLS_KEY` is set.
     asks_for_tls: bool,
     /// Names that lost to another form of the same setting.
@@ -147,6 +150,7 @@ impl Config {
             agent_limits: sources
                 .parsed("AGENT_LIMITS", "reviewer=2,writer=1", agent_limits)?
                 .unwrap_or_default(),
+            agents: worker::agents(flags.agents.as_deref(), read_file)?,
             asks_for_tls: ["TLS_CERT", "TLS_KEY"].iter().any(|name| sources.value(name).is_some()),
             ignored: sources.into_ignored(),
         })

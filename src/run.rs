@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Time for reads that are still under way when everything else has ended.
@@ -81,14 +81,21 @@ pub fn work(flags: &WorkerFlags) -> u8 {
     let asked = stop.clone();
     let watching = runtime().map(|runtime| {
         std::thread::spawn(move || {
-            runtime.block_on(asked_to_stop());
-            asked.set();
+            runtime.block_on(async {
+                let mut signals = Signals::listen();
+                signals.next().await;
+                asked.set();
+                signals.next().await;
+                asked.set_at_once();
+            });
         })
     });
     if let Err(failure) = watching {
         say(failure.line);
         return failure.code;
     }
+    let environment = worker::child_environment(config::environment_for_children());
+    let sessions = config.state_dir.as_deref();
     let worker = worker::WorkerConfig {
         server: config.server.as_str().to_owned(),
         api_key: config.runtime_api_key.as_ref().map(|key| key.expose().to_owned()),
@@ -96,7 +103,11 @@ pub fn work(flags: &WorkerFlags) -> u8 {
         max_concurrency: config.max_concurrency,
         claude: config.claude,
         labels: config.labels,
-        environment: worker::child_environment(config::environment_for_children()),
+        agents: config.agents,
+        root: config.root,
+        sessions: sessions.map(|folder| worker::Sessions::new(folder, &environment)),
+        grace: config.grace,
+        environment,
     };
     match worker::run(worker, Arc::new(SystemClock::new()), stop) {
         Ok(()) => exit::OK,
@@ -205,8 +216,9 @@ async fn run(
     let removing = retention::run(engine.clone(), clock, config.retention_days, stopping.clone());
     let removing = tokio::spawn(removing);
     let probing = tokio::spawn(probes::run(engine.clone(), stopping));
+    let mut signals = Signals::listen();
     let failed = tokio::select! {
-        () = asked_to_stop() => None,
+        () = signals.next() => None,
         failed = &mut writer.failed => Some(failed),
     };
     say("stopping: no new connections, what runs gets 10 s");
@@ -214,7 +226,14 @@ async fn run(
     if let Some((stop, thread)) = local_worker {
         // The worker first, while there is still a server that takes its results.
         stop.set();
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        let mut ended = tokio::task::spawn_blocking(move || thread.join());
+        tokio::select! {
+            _ = &mut ended => {}
+            () = signals.next() => {
+                stop.set_at_once();
+                let _ = ended.await;
+            }
+        }
     }
     tell_stop.send_replace(true);
     // They end by themselves once they are told; a panic in them is in the log.
@@ -226,15 +245,27 @@ async fn run(
     }
 }
 
-async fn asked_to_stop() {
-    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = streams else {
-        log::error!("signals cannot be heard; only SIGKILL will stop this process");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What asks the process to end; one that comes while nobody waits is not lost.
+struct Signals(Option<(Signal, Signal)>);
+
+impl Signals {
+    fn listen() -> Signals {
+        let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let (Ok(terminate), Ok(interrupt)) = streams else {
+            log::error!("signals cannot be heard; only SIGKILL will stop this process");
+            return Signals(None);
+        };
+        Signals(Some((terminate, interrupt)))
+    }
+
+    async fn next(&mut self) {
+        let Some((terminate, interrupt)) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 
@@ -341,6 +372,10 @@ fn start_worker(
         max_concurrency: flags.max_concurrency.unwrap_or(1),
         claude: flags.claude.clone().unwrap_or_else(|| PathBuf::from("claude")),
         labels: Vec::new(),
+        agents: config.agents.clone(),
+        root: None,
+        sessions: None,
+        grace: worker::DEFAULT_GRACE,
         environment: worker::child_environment(config::environment_for_children()),
     };
     let stop = Arc::new(Stop::new());

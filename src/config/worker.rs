@@ -4,7 +4,9 @@
 //! them is not here.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::LevelFilter;
 
@@ -12,6 +14,7 @@ use super::error::{ConfigError, shown};
 use super::sources::{self, ReadFile, Sources};
 use super::{BaseUrl, Secret, log_level, parse_base_url};
 use crate::cli::WorkerFlags;
+use crate::worker::{Agents, DEFAULT_GRACE};
 
 /// Longest worker name and label, in characters (CONTRACT §3).
 const MAX_NAME_CHARS: usize = 128;
@@ -26,6 +29,12 @@ pub struct WorkerConfig {
     /// Claude CLI; a bare name is looked for on `PATH`.
     pub claude: PathBuf,
     pub labels: Vec<String>,
+    pub agents: Agents,
+    /// Where the files are that tasks may name; an absolute path of a folder.
+    pub root: Option<PathBuf>,
+    /// Where sessions are kept; none: they are off. An absolute path.
+    pub state_dir: Option<PathBuf>,
+    pub grace: Duration,
     pub runtime_api_key: Option<Secret>,
     pub log_level: LevelFilter,
 }
@@ -39,10 +48,12 @@ impl WorkerConfig {
         let env = sources::process_environment()?;
         let file = sources::read_env_file(flags.env_file.as_deref())?;
         let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
-        WorkerConfig::load(flags, file, &env, &sources::read_text)
+        let state_dir = default_state_dir(sources::environment_for_children());
+        WorkerConfig::load(flags, file, &env, &sources::read_text, state_dir)
     }
 
-    /// The arguments are those of [`super::Config::load`].
+    /// The arguments are those of [`super::Config::load`], and where sessions are kept unless a flag
+    /// says it.
     ///
     /// # Errors
     /// The first value that cannot be used.
@@ -51,6 +62,7 @@ impl WorkerConfig {
         file_text: Option<(&Path, &str)>,
         env: &BTreeMap<String, String>,
         read_file: ReadFile<'_>,
+        default_state_dir: Option<PathBuf>,
     ) -> Result<WorkerConfig, ConfigError> {
         let sources = Sources::new(file_text, env, read_file)?;
         let server = parse_base_url(&flags.server).map_err(|fault| {
@@ -67,10 +79,71 @@ impl WorkerConfig {
                 .iter()
                 .map(|label| name(label, "--label", "arm64"))
                 .collect::<Result<_, _>>()?,
+            agents: agents(flags.agents.as_deref(), read_file)?,
+            root: flags.root.as_deref().map(root).transpose()?,
+            state_dir: state_dir(flags, default_state_dir)?,
+            grace: flags.grace.map_or(DEFAULT_GRACE, Duration::from_secs),
             runtime_api_key: sources.header_secret("RUNTIME_API_KEY")?,
             log_level: log_level(&sources)?,
         })
     }
+}
+
+/// The settings of each agent, from the file that `--agents` names.
+///
+/// # Errors
+/// It cannot be read, or something in it cannot be right.
+pub fn agents(path: Option<&Path>, read_file: ReadFile<'_>) -> Result<Agents, ConfigError> {
+    let Some(path) = path else { return Ok(Agents::default()) };
+    let read = read_file(path).map_err(|error| format!("cannot be read: {error}"));
+    read.and_then(|text| Agents::parse(&text)).map_err(|fault| {
+        let subject = format!("--agents {}", shown(&path.to_string_lossy()));
+        let example =
+            r#"{"default": {"model": "sonnet"}, "reviewer": {"allowed_tools": ["Read"]}}"#;
+        ConfigError::new(subject, fault, example)
+    })
+}
+
+fn root(path: &Path) -> Result<PathBuf, ConfigError> {
+    let fault = match std::path::absolute(path) {
+        Ok(path) if path.is_dir() => return Ok(path),
+        _ => format!("{} is no folder", shown(&path.to_string_lossy())),
+    };
+    Err(ConfigError::new("--root", fault, "--root /srv/garden"))
+}
+
+fn state_dir(
+    flags: &WorkerFlags,
+    default: Option<PathBuf>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let example = "--sessions --state-dir /var/lib/bloom-worker";
+    let path = match (flags.sessions, &flags.state_dir) {
+        (false, None) => return Ok(None),
+        (false, Some(_)) => {
+            return Err(ConfigError::new("--state-dir", "needs --sessions beside it", example));
+        }
+        (true, given) => given.clone().or(default),
+    };
+    path.and_then(|path| std::path::absolute(path).ok()).map(Some).ok_or_else(|| {
+        ConfigError::new(
+            "--sessions",
+            "needs a folder, and neither HOME nor --state-dir is set",
+            example,
+        )
+    })
+}
+
+/// `$XDG_STATE_HOME/bloom-worker` or `~/.local/state/bloom-worker`.
+fn default_state_dir(environment: impl Iterator<Item = (OsString, OsString)>) -> Option<PathBuf> {
+    let (mut state, mut home) = (None, None);
+    for (name, value) in environment.filter(|(_, value)| !value.is_empty()) {
+        match name.to_str() {
+            Some("XDG_STATE_HOME") => state = Some(PathBuf::from(value)),
+            Some("HOME") => home = Some(PathBuf::from(value).join(".local/state")),
+            _ => {}
+        }
+    }
+    Some(state.or(home)?.join("bloom-worker"))
 }
 
 fn name(text: &str, flag: &str, example: &str) -> Result<String, ConfigError> {
@@ -87,19 +160,18 @@ mod tests {
     use super::*;
 
     fn flags(server: &str, name: &str) -> WorkerFlags {
-        WorkerFlags {
-            server: server.into(),
-            name: name.into(),
-            max_concurrency: None,
-            claude: None,
-            label: vec!["arm64".into()],
-            env_file: None,
-        }
+        let label = vec!["arm64".into()];
+        WorkerFlags { server: server.into(), name: name.into(), label, ..WorkerFlags::default() }
     }
 
     fn load(flags: &WorkerFlags) -> Result<WorkerConfig, ConfigError> {
         let env = BTreeMap::from([("RUNTIME_API_KEY".to_owned(), "k".to_owned())]);
-        WorkerConfig::load(flags, None, &env, &|_| panic!("no file is named"))
+        let read = |path: &Path| match path.to_str() {
+            Some("good.json") => Ok(r#"{"default": {"model": "opus"}}"#.to_owned()),
+            Some("bad.json") => Ok("{\"a\":\n{\"modell\": 1}}".to_owned()),
+            _ => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        WorkerConfig::load(flags, None, &env, &read, Some("/home/w/.local/state".into()))
     }
 
     #[test]
@@ -116,5 +188,47 @@ mod tests {
         assert!(error.starts_with("--server: does not begin with http://"), "{error}");
         let error = load(&flags("http://h", "a\nb")).unwrap_err().to_string();
         assert!(error.starts_with(r#"--name: "a\nb" is not 1 to 128"#), "{error}");
+    }
+
+    #[test]
+    fn the_agents_file_stops_the_start_with_the_fault_in_it() {
+        let with =
+            |file: &str| load(&WorkerFlags { agents: Some(file.into()), ..flags("http://h", "w") });
+        let model = with("good.json").unwrap().agents.of("any").model.clone();
+        assert_eq!(model.as_deref(), Some("opus"));
+        for (file, fault) in [("bad.json", "unknown field `modell`"), ("none", "cannot be read")] {
+            let error = with(file).unwrap_err().to_string();
+            assert!(error.contains(file) && error.contains(fault), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn sessions_have_a_folder_and_only_they() {
+        let with = |sessions, state_dir: Option<&str>| {
+            let state_dir = state_dir.map(PathBuf::from);
+            load(&WorkerFlags { sessions, state_dir, ..flags("http://h", "w") })
+        };
+        let dir = |sessions, given| with(sessions, given).unwrap().state_dir;
+        assert_eq!(dir(false, None), None);
+        assert_eq!(dir(true, None), Some("/home/w/.local/state".into()));
+        assert_eq!(dir(true, Some("/s")), Some("/s".into()));
+        assert!(with(false, Some("/s")).unwrap_err().to_string().contains("needs --sessions"));
+        let vars = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            default_state_dir(pairs.collect::<Vec<_>>().into_iter())
+        };
+        assert_eq!(vars(&[("HOME", "/h")]), Some("/h/.local/state/bloom-worker".into()));
+        let both = [("XDG_STATE_HOME", "/x"), ("HOME", "/h")];
+        assert_eq!(vars(&both), Some("/x/bloom-worker".into()));
+        assert_eq!(vars(&[("HOME", "")]), None);
+    }
+
+    #[test]
+    fn a_root_is_a_folder_that_is_there() {
+        let with =
+            |root: &str| load(&WorkerFlags { root: Some(root.into()), ..flags("http://h", "w") });
+        assert_eq!(with("/").unwrap().root, Some("/".into()));
+        assert!(with("/nowhere/at/all").unwrap_err().to_string().contains("is no folder"));
     }
 }

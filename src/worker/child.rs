@@ -4,10 +4,10 @@
 //! group of its own; it is killed as a whole while its leader is not yet reaped, so the group's id
 //! cannot be another's by then. What left the group (Claude starts tools in sessions of their own)
 //! is found by a mark ([`super::leftovers`]). Pipes are served by threads of their own and bounded.
-//! Not here: what the output means, and what becomes of the task.
+//! Not here: what the output means ([`super::stream`]), and what becomes of the task.
 
-use super::claude::Exit;
 use super::leftovers::{MARK, end_run, new_mark, scratch_base};
+use super::verdict::Exit;
 use super::watch::{Ending, NEVER, Watch};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::ffi::OsString;
@@ -21,13 +21,14 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// How much of stdout is kept. With the task's ids and metrics around it, its JSON stays under the
-/// 16 MiB that a server takes for a body (CONTRACT, "bodies").
-pub const STDOUT_LIMIT_BYTES: usize = 15 * 1024 * 1024;
 /// How much of the end of stderr is kept.
 const STDERR_LIMIT_BYTES: usize = 64 * 1024;
 /// Between TERM and KILL when a task's own time is up.
 const GRACE_MS: u64 = 5_000;
+/// The same when the worker stops and somebody waits for it.
+pub const STOP_GRACE_MS: u64 = 2_000;
+/// How much is kept of an output that nobody reads as it comes, in bytes.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// How long the pipes may stay open once every process we know of is dead.
 const PIPES_LIMIT: Duration = Duration::from_secs(2);
 
@@ -37,15 +38,43 @@ pub struct Order<'a> {
     pub arguments: &'a [&'a str],
     /// The whole environment, but for the mark.
     pub environment: &'a [(OsString, OsString)],
+    /// Where it runs; none: in its scratch folder.
+    pub folder: Option<&'a Path>,
     pub stdin: String,
     pub timeout_ms: u64,
 }
 
+/// What a child's stdout becomes while it is written.
+pub trait Output: Default + Send + 'static {
+    /// Takes a piece, cut anywhere; the answer is progress to tell.
+    fn take(&mut self, piece: &[u8]) -> Result<Vec<String>, TooMuch>;
+}
+
+/// More was written than is sensible to take.
+pub struct TooMuch;
+
+/// An output as it was written.
+#[derive(Default)]
+pub struct Kept(Vec<u8>);
+
+impl Output for Kept {
+    fn take(&mut self, piece: &[u8]) -> Result<Vec<String>, TooMuch> {
+        self.0.extend_from_slice(piece);
+        if self.0.len() > KEPT_BYTES_MAX { Err(TooMuch) } else { Ok(Vec::new()) }
+    }
+}
+
+impl Kept {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).trim().to_owned()
+    }
+}
+
 /// What is left of a run.
-pub struct Finished {
+pub struct Finished<O> {
     pub ending: Ending,
     pub exit: Exit,
-    pub stdout: Vec<u8>,
+    pub output: O,
     /// The end of stderr.
     pub stderr: Vec<u8>,
     pub duration_ms: u64,
@@ -53,7 +82,7 @@ pub struct Finished {
 
 /// Runs a child to its end in a fresh scratch folder, which is gone afterwards, like every process
 /// that came of it. Errors: it could not be started at all.
-pub fn run(order: Order, watch: &Arc<Watch>) -> io::Result<Finished> {
+pub fn run<O: Output>(order: Order, output: O, watch: &Arc<Watch>) -> io::Result<Finished<O>> {
     let scratch = Scratch::create(order.environment)?;
     let started = watch.now();
     let child = Command::new(order.program)
@@ -61,29 +90,34 @@ pub fn run(order: Order, watch: &Arc<Watch>) -> io::Result<Finished> {
         .env_clear()
         .envs(order.environment.iter().map(|(name, value)| (name, value)))
         .env(MARK, &scratch.name)
-        .current_dir(&scratch.path)
+        .current_dir(order.folder.unwrap_or(&scratch.path))
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
     let mut group = Group { child, mark: scratch.name.clone(), reaped: None };
-    let pipes = Pipes::serve(&mut group.child, order.stdin, watch)?;
+    let pipes = Pipes::serve(&mut group.child, order.stdin, output, watch)?;
     group.announce_exit(watch)?;
 
     let ending = watch.wait_for_ending(started.after_ms(order.timeout_ms));
-    if ending == Ending::TimedOut {
+    let grace_ms = match ending {
+        Ending::TimedOut => Some(GRACE_MS),
+        Ending::Stopped => Some(STOP_GRACE_MS),
+        _ => None,
+    };
+    if let Some(grace_ms) = grace_ms {
         group.signal(Signal::TERM);
-        watch.wait_in_grace(watch.now().after_ms(GRACE_MS));
+        watch.wait_in_grace(watch.now().after_ms(grace_ms));
     }
     let status = group.kill(watch)?;
     let duration_ms = watch.now().0 - started.0;
-    let (stdout, stderr) = pipes.collect();
+    let (output, stderr) = pipes.collect();
     let exit = match (status.code(), status.signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, signal) => Exit::Signal(signal.unwrap_or_default()),
     };
-    Ok(Finished { ending, exit, stdout, stderr, duration_ms })
+    Ok(Finished { ending, exit, output, stderr, duration_ms })
 }
 
 /// The child and everything that it started. Dropped early, it is killed all the same.
@@ -133,31 +167,44 @@ impl Drop for Group {
 }
 
 /// The three pipes, each with its thread.
-struct Pipes {
-    stdout: Arc<Mutex<Vec<u8>>>,
+struct Pipes<O> {
+    stdout: Arc<Mutex<O>>,
     stderr: Arc<Mutex<Vec<u8>>>,
     ended: mpsc::Receiver<()>,
 }
 
-impl Pipes {
-    fn serve(child: &mut Child, stdin: String, watch: &Arc<Watch>) -> io::Result<Pipes> {
+impl<O: Output> Pipes<O> {
+    fn serve(
+        child: &mut Child,
+        stdin: String,
+        output: O,
+        watch: &Arc<Watch>,
+    ) -> io::Result<Pipes<O>> {
         const PIPED: &str = "all three were asked for as pipes";
         let mut input = child.stdin.take().expect(PIPED);
-        let mut output = child.stdout.take().expect(PIPED);
+        let mut pipe = child.stdout.take().expect(PIPED);
         let mut errors = child.stderr.take().expect(PIPED);
         // A child that ends without reading its prompt breaks the pipe; its exit tells the rest.
         spawn_thread("child-stdin", move || drop(input.write_all(stdin.as_bytes())))?;
 
         let (sender, ended) = mpsc::channel();
-        let stdout: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let (kept, watch, done) = (stdout.clone(), watch.clone(), sender.clone());
+        let stdout = Arc::new(Mutex::new(output));
+        let (taker, watch, done) = (stdout.clone(), watch.clone(), sender.clone());
         spawn_thread("child-stdout", move || {
-            read_all(&mut output, |piece| {
-                let mut kept = kept.lock().expect(UNPOISONED);
-                let room = STDOUT_LIMIT_BYTES - kept.len();
-                kept.extend_from_slice(&piece[..piece.len().min(room)]);
-                if piece.len() > room {
-                    watch.child_floods();
+            let mut floods = false;
+            read_all(&mut pipe, |piece| {
+                // What comes after too much is read, so that the child can end, and let go.
+                if floods {
+                    return;
+                }
+                let taken = taker.lock().expect(UNPOISONED).take(piece);
+                match taken {
+                    Ok(lines) if lines.is_empty() => {}
+                    Ok(lines) => watch.tell(&lines),
+                    Err(TooMuch) => {
+                        floods = true;
+                        watch.child_floods();
+                    }
                 }
             });
             let _ = done.send(());
@@ -178,12 +225,12 @@ impl Pipes {
 
     /// What was written. A reader whose pipe is still held open by a process out of our reach is
     /// left to itself.
-    fn collect(self) -> (Vec<u8>, Vec<u8>) {
+    fn collect(self) -> (O, Vec<u8>) {
         for _ in 0..2 {
             let _ = self.ended.recv_timeout(PIPES_LIMIT);
         }
-        let take = |kept: &Mutex<Vec<u8>>| std::mem::take(&mut *kept.lock().expect(UNPOISONED));
-        (take(&self.stdout), take(&self.stderr))
+        let output = std::mem::take(&mut *self.stdout.lock().expect(UNPOISONED));
+        (output, std::mem::take(&mut *self.stderr.lock().expect(UNPOISONED)))
     }
 }
 

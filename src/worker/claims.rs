@@ -1,21 +1,18 @@
 //! The loop that finds Claude, registers, and claims a task whenever a slot is free.
 //!
 //! One claim at a time: it waits at the server, which wakes it when a task comes. What must stay
-//! true: a task is claimed only when there is room for it and Claude was seen to start; trouble is
-//! said once and not at every try; no answer, however quick, makes this loop spin. Not here: what
-//! is done with a task.
+//! true: a task is claimed only when there is room for it and Claude is there and logged in, as far
+//! as it says; trouble is said once and not at every try; no answer, however quick, makes this loop
+//! spin. Not here: what is done with a task.
 
 use super::backoff::Backoff;
-use super::child::{self, Order};
-use super::claude::Exit;
-use super::watch::{Ending, NEVER, Watch};
-use super::{Granted, Stop, Worker, lease, task};
+use super::verdict::{Code, Failure};
+use super::watch::Watch;
+use super::{Granted, Readiness, Stop, Worker, child, lease, presence, probe, report, task};
 use crate::client::{CallError, segment};
 use crate::clock::Mono;
 use serde_json::json;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a claim waits at the server for a task.
@@ -25,9 +22,6 @@ const CLAIM_WAIT_SECONDS: u64 = 25;
 /// granted but never heard of (the server died between its commit and its answer).
 const LEASE_SECONDS: u64 = 90;
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(CLAIM_WAIT_SECONDS + 10);
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
-const SIGN_OFF_TIMEOUT: Duration = Duration::from_secs(2);
-const PROBE_TIMEOUT_MS: u64 = 30_000;
 const PROBE_AGAIN: Duration = Duration::from_secs(30);
 /// Between tries of what a person has to mend first: a wrong key, a wrong address.
 const FOR_A_PERSON: Duration = Duration::from_secs(30);
@@ -42,7 +36,7 @@ pub fn claim_until_stopped(worker: &Arc<Worker>) {
     while worker.wait_for_room() && !worker.stop.is_set() {
         let pause = match next_step(worker, &mut trouble) {
             Ok(pause) => pause,
-            Err(_) if worker.stop.is_set() => return,
+            Err(_) if worker.stop.is_set() => break,
             Err(Held { reason, pause }) => {
                 trouble.say(reason);
                 pause
@@ -50,6 +44,7 @@ pub fn claim_until_stopped(worker: &Arc<Worker>) {
         };
         worker.stop.wait_for(pause);
     }
+    worker.claims_are_over();
 }
 
 /// Why nothing could be claimed, and how long to leave it at that.
@@ -60,19 +55,32 @@ struct Held {
 
 /// Finds Claude, or registers, or claims: whatever is due. The answer is the pause before the next.
 fn next_step(worker: &Arc<Worker>, trouble: &mut Trouble) -> Result<Duration, Held> {
-    if !worker.claude_found.load(Ordering::Relaxed) {
-        let version = probe(worker).map_err(|reason| Held { reason, pause: PROBE_AGAIN })?;
-        log::info!("Claude CLI found version={version:?}");
-        worker.claude_found.store(true, Ordering::Relaxed);
-        return Ok(Duration::ZERO);
+    let held = |reason| Held { reason, pause: PROBE_AGAIN };
+    match worker.readiness() {
+        Readiness::Ready => {}
+        Readiness::Failed(reason) => {
+            worker.be(Readiness::Unknown);
+            return Err(held(reason));
+        }
+        Readiness::Unknown => {
+            let found = probe::find_claude(worker);
+            if found.is_ok() {
+                worker.be(Readiness::Ready);
+            }
+            // The server shows that this machine is there but has no Claude.
+            if let Err(fault) = presence::register(worker) {
+                log::debug!("not registered: {fault}");
+            }
+            log::info!("{}", found.map_err(held)?);
+        }
     }
-    let outcome = match worker.registered.load(Ordering::Relaxed) {
+    let outcome = match worker.is_registered() {
         true => claim(worker).map(|waited| trouble.over(waited)),
-        false => register(worker).map(|()| Duration::ZERO),
+        false => presence::register(worker).map(|()| Duration::ZERO),
     };
     outcome.map_err(|fault| {
         if matches!(fault, CallError::Refused { status: 404, .. }) {
-            worker.registered.store(false, Ordering::Relaxed);
+            worker.presence().registered = false;
         }
         let wait = trouble.backoff.next(fault.retry_after());
         let pause = if needs_a_person(&fault) { wait.max(FOR_A_PERSON) } else { wait };
@@ -121,81 +129,6 @@ fn needs_a_person(fault: &CallError) -> bool {
     matches!(fault, CallError::Refused { status: 300..=403, .. })
 }
 
-/// The version of the Claude CLI that is there, or what to do about it.
-fn probe(worker: &Arc<Worker>) -> Result<String, String> {
-    let claude = &worker.config.claude;
-    let watch = Arc::new(Watch::new(worker.clock.clone(), NEVER));
-    let Some(_slot) = worker.enter(&watch) else { return Err("the worker stops".into()) };
-    let order = Order {
-        program: claude,
-        arguments: &["--version"],
-        environment: &worker.config.environment,
-        stdin: String::new(),
-        timeout_ms: PROBE_TIMEOUT_MS,
-    };
-    let finished = child::run(order, &watch).map_err(|fault| match fault.kind() {
-        io::ErrorKind::NotFound => format!(
-            "Claude CLI is missing (no \"{}\"): install it with npm install -g \
-             @anthropic-ai/claude-code, or give its path with --claude",
-            claude.display()
-        ),
-        _ => format!("Claude CLI \"{}\" cannot be started: {fault}", claude.display()),
-    })?;
-    let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    match (finished.ending, finished.exit) {
-        (Ending::Exited, Exit::Code(0)) => Ok(words(&finished.stdout)),
-        (Ending::Exited, exit) => Err(format!(
-            "Claude CLI \"{} --version\" {exit}: {}",
-            claude.display(),
-            words(&finished.stderr)
-        )),
-        (ending, _) => Err(format!("Claude CLI \"{}\" did not end: {ending:?}", claude.display())),
-    }
-}
-
-fn register(worker: &Worker) -> Result<(), CallError> {
-    let config = &worker.config;
-    let body = json!({
-        "name": config.name,
-        "status": "online",
-        "capabilities": {
-            "claude_cli": true,
-            "max_concurrency": config.max_concurrency,
-            "labels": config.labels,
-        },
-        "agent_version": env!("CARGO_PKG_VERSION"),
-        "os_info": os_info(),
-        "install_method": "binary",
-    });
-    worker.client.post("/api/runtime/workers", &body, REGISTER_TIMEOUT)?;
-    worker.registered.store(true, Ordering::Relaxed);
-    let (name, server) = (&config.name, worker.client.base());
-    log::info!(
-        "registered worker={name:?} server={server} max_concurrency={}",
-        config.max_concurrency
-    );
-    Ok(())
-}
-
-/// Tells the server that we are going, so that it gives us nothing more in the minute that it would
-/// take to notice. One try: a server that is away notices by itself.
-pub fn sign_off(worker: &Worker) {
-    if worker.registered.load(Ordering::Relaxed) {
-        let body = json!({ "name": worker.config.name, "status": "offline" });
-        if let Err(fault) = worker.client.post("/api/runtime/workers", &body, SIGN_OFF_TIMEOUT) {
-            log::debug!("not signed off: {fault}");
-        }
-    }
-}
-
-/// `linux x86_64 (Alpine Linux v3.22)`.
-fn os_info() -> String {
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    let name = name.unwrap_or("unknown").trim_matches('"');
-    format!("{} {} ({name})", std::env::consts::OS, std::env::consts::ARCH)
-}
-
 /// Claims one task and starts it. False when there was none and the server did not wait for one.
 fn claim(worker: &Arc<Worker>) -> Result<bool, CallError> {
     let path = format!("/api/runtime/workers/{}/claim", segment(&worker.config.name));
@@ -214,20 +147,17 @@ fn claim(worker: &Arc<Worker>) -> Result<bool, CallError> {
 fn start(worker: &Arc<Worker>, granted: Granted, asked: Mono) {
     let trusted_until = lease::trusted_until(asked, granted.lease.ttl_seconds);
     let watch = Arc::new(Watch::new(worker.clock.clone(), trusted_until));
-    let Some(slot) = worker.enter(&watch) else {
-        log::warn!("{granted} came while stopping; it returns to the queue when its lease ends");
-        return;
-    };
     let granted = Arc::new(granted);
+    let Some(slot) = worker.enter(&watch) else {
+        watch.stop();
+        let failure = Failure::new(Code::WorkerStopping, "The task came while the worker stopped");
+        return report::hand_back(&worker.client, &granted, &watch, &failure, None);
+    };
     let named = granted.clone();
     let spawned = child::spawn_thread("task", move || {
-        let worker = &slot.worker;
-        if let Err(fault) = task::perform(&worker.config, &worker.client, &granted, &watch) {
-            log::error!(
-                "{granted} not done, Claude could not be started ({fault}); it returns to the \
-                 queue when its lease ends"
-            );
-            worker.claude_found.store(false, Ordering::Relaxed);
+        let Worker { config, client, clock, .. } = &*slot.worker;
+        if let Some(failure) = task::perform(config, client, clock, &granted, &watch) {
+            slot.worker.be(Readiness::Failed(failure.message));
         }
     });
     if let Err(fault) = spawned {

@@ -1,7 +1,7 @@
 //! Keeping a lease alive, and knowing when it may no longer be trusted.
 //!
-//! A heartbeat at a third of the lease; each one that the server takes moves the trust to
-//! `sent + ttl − margin`, counted from before it was sent. 404 and 409 mean that the lease is gone
+//! A heartbeat at a third of the lease, sooner when there is progress to send along; each one that the
+//! server takes moves the trust to `sent + ttl − margin`, counted from before it was sent. 404 and 409 mean that the lease is gone
 //! (lost, ended, or the task cancelled). Anything else is a missed heartbeat: it is tried again,
 //! and the trust runs out by itself. Not here: killing the child ([`super::child`] waits on the
 //! same [`Watch`]).
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// The longest that one heartbeat may take.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// At least this lies between two heartbeats that progress has hastened.
+const PROGRESS_PAUSE_MS: u64 = 2_000;
 
 /// Until when a lease of `ttl_seconds` may be trusted whose grant was asked for at `asked`.
 pub fn trusted_until(asked: Mono, ttl_seconds: u64) -> Mono {
@@ -54,23 +56,37 @@ pub fn confirm(client: &Client, granted: &Granted, watch: &Watch) -> bool {
 
 /// Heartbeats until the task is reported or the lease is gone; runs in a thread of its own.
 pub fn keep(client: &Client, granted: &Granted, watch: &Watch) {
-    let third = Duration::from_secs(granted.lease.ttl_seconds) / 3;
+    let third_ms = granted.lease.ttl_seconds.saturating_mul(1000) / 3;
     let mut backoff = Backoff::default();
-    let mut pause = third;
-    while !watch.pause_or_done(pause) {
+    let mut due = watch.now().after_ms(third_ms);
+    // The first line tells with which model Claude runs; a person waits for it.
+    let mut soonest = watch.now();
+    while !watch.pause_or_done(soonest, due) {
         match heartbeat(client, granted, watch) {
             Heartbeat::Taken => {
                 backoff = Backoff::default();
-                pause = third;
+                soonest = watch.now().after_ms(PROGRESS_PAUSE_MS);
+                due = watch.now().after_ms(third_ms);
             }
             Heartbeat::LeaseGone => return watch.lose_lease(),
             Heartbeat::Missed(fault) => {
                 if backoff.is_fresh() {
                     log::warn!("{granted} heartbeat missed, trying again: {fault}");
                 }
-                pause = backoff.next(fault.retry_after()).min(third);
+                let pause = backoff.next(fault.retry_after()).as_millis() as u64;
+                due = watch.now().after_ms(pause.min(third_ms));
+                soonest = due;
             }
         }
+    }
+}
+
+/// Sends the progress that is left once a run has ended: after its report nobody takes it any more.
+pub fn tell_the_rest(client: &Client, granted: &Granted, watch: &Watch) {
+    if watch.has_lines()
+        && let Heartbeat::Missed(fault) = heartbeat(client, granted, watch)
+    {
+        log::debug!("{granted} its last progress is not told: {fault}");
     }
 }
 
@@ -79,7 +95,12 @@ fn heartbeat(client: &Client, granted: &Granted, watch: &Watch) -> Heartbeat {
     let ttl_seconds = granted.lease.ttl_seconds;
     let timeout = HEARTBEAT_TIMEOUT.min(Duration::from_secs(ttl_seconds) / 3);
     let asked = watch.now();
-    match client.post(&path, &json!({ "lease_id": granted.lease.id }), timeout) {
+    let lines = watch.take_lines();
+    let mut body = json!({ "lease_id": granted.lease.id });
+    if !lines.is_empty() {
+        body["log"] = json!(lines);
+    }
+    match client.post(&path, &body, timeout) {
         Ok(_) => {
             watch.trust_until(trusted_until(asked, ttl_seconds));
             Heartbeat::Taken
@@ -88,7 +109,10 @@ fn heartbeat(client: &Client, granted: &Granted, watch: &Watch) -> Heartbeat {
             log::debug!("{granted} heartbeat refused: {code} {text}");
             Heartbeat::LeaseGone
         }
-        Err(fault) => Heartbeat::Missed(fault),
+        Err(fault) => {
+            watch.give_lines_back(lines);
+            Heartbeat::Missed(fault)
+        }
     }
 }
 

@@ -4,23 +4,35 @@
 //! calls, no async: a worker does at most 32 things at once. What must stay true: no process is
 //! left behind in any path ([`child`]); nothing is reported under a lease that is not ours
 //! ([`task`]); none of our secrets reaches Claude ([`environment`]); when told to stop, it claims
-//! nothing more, lets running tasks have 10 s and then kills them. Not here: progress, cooling down
-//! after a provider's limit, updates.
+//! nothing more, lets running tasks have their grace and then hands them back. Not here: updates.
 
+mod agents;
 mod backoff;
 mod child;
 mod claims;
-mod claude;
 mod environment;
+mod hints;
 mod lease;
 mod leftovers;
+mod limits;
+mod presence;
+mod probe;
+mod progress;
+mod prompt;
+mod report;
+mod sessions;
 mod stop;
+mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod watch;
+mod zone;
 
+pub use agents::Agents;
 pub use environment::child_environment;
+pub use sessions::Sessions;
 pub use stop::Stop;
 
 use crate::client::{BadAddress, Client};
@@ -29,15 +41,19 @@ use serde::Deserialize;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 use watch::Watch;
 
-/// What running tasks get to finish once the worker is told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
-/// What the killing of those that did not may take; a report in flight is not waited for longer.
-const KILLING: Duration = Duration::from_secs(5);
+/// How long one call may take that somebody waits for who wants the worker to end.
+const STOPPING_CALL: Duration = Duration::from_secs(5);
+/// What the end of those that got no more time may take: TERM, KILL, and one call to hand it back.
+const KILLING: Duration =
+    Duration::from_millis(child::STOP_GRACE_MS + 1_000).saturating_add(STOPPING_CALL);
+/// How long the answer to a claim is waited for that was granted just before we signed off.
+const LAST_CLAIM: Duration = Duration::from_millis(500);
+/// What a task gets when the worker is told to stop and nothing else was said.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// Everything that a worker has to be told. No `Debug`: it holds the key (P10).
 pub struct WorkerConfig {
@@ -51,6 +67,13 @@ pub struct WorkerConfig {
     /// A program's name, looked up in the child's PATH, or a path.
     pub claude: PathBuf,
     pub labels: Vec<String>,
+    pub agents: Agents,
+    /// Where the files are that tasks may name as context; none: nowhere.
+    pub root: Option<PathBuf>,
+    /// None: each task is a conversation of its own, of which nothing is kept.
+    pub sessions: Option<Sessions>,
+    /// What running tasks get to finish once the worker is told to stop.
+    pub grace: Duration,
     /// The environment of every child, from [`child_environment`].
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -81,17 +104,28 @@ pub fn run(
         client,
         clock,
         stop,
-        claude_found: AtomicBool::new(false),
-        registered: AtomicBool::new(false),
+        readiness: Mutex::new(Readiness::Unknown),
+        presence: Mutex::default(),
         slots: Mutex::default(),
         changed: Condvar::new(),
     });
+    for agent in worker.config.agents.unguarded() {
+        log::warn!("agent {agent:?} may do anything on this machine: bypassPermissions");
+    }
     leftovers::end_orphans(leftovers::scratch_base(&worker.config.environment));
-    let claiming = worker.clone();
-    child::spawn_thread("claims", move || claims::claim_until_stopped(&claiming))
-        .map_err(|fault| BadWorker(format!("no thread can be started: {fault}")))?;
+    let spawn = |name: &str, work: fn(&Arc<Worker>)| {
+        let worker = worker.clone();
+        child::spawn_thread(name, move || work(&worker))
+            .map_err(|fault| BadWorker(format!("no thread can be started: {fault}")))
+    };
+    spawn("claims", claims::claim_until_stopped)?;
+    spawn("presence", |worker| presence::keep(worker))?;
+    spawn("hurry", |worker| {
+        worker.stop.wait_at_once();
+        worker.change(|slots| slots.hurried = true);
+    })?;
     worker.stop.wait();
-    claims::sign_off(&worker);
+    presence::sign_off(&worker);
     worker.drain();
     Ok(())
 }
@@ -124,13 +158,25 @@ struct Granted {
 #[derive(Clone, Debug, Deserialize)]
 struct Task {
     id: String,
+    context_id: String,
+    agent_slug: String,
     prompt: String,
+    context_hints: Vec<String>,
     policy: Policy,
+    desired_format: String,
+}
+
+impl Task {
+    fn wants_json(&self) -> bool {
+        self.desired_format == "json"
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct Policy {
     timeout_sec: u64,
+    /// US dollars; 0 for no limit.
+    budget: f64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -152,18 +198,37 @@ struct Worker {
     client: Arc<Client>,
     clock: Arc<dyn Clock>,
     stop: Arc<Stop>,
-    /// False again when a task could not start it.
-    claude_found: AtomicBool,
-    /// False again when the server does not know us.
-    registered: AtomicBool,
+    readiness: Mutex<Readiness>,
+    presence: Mutex<Presence>,
     slots: Mutex<Slots>,
     changed: Condvar,
+}
+
+/// Whether tasks can be done here.
+#[derive(Clone, Debug)]
+enum Readiness {
+    /// To be found out.
+    Unknown,
+    Ready,
+    /// A task has found that they cannot, and why.
+    Failed(String),
+}
+
+/// What the server knows of us. Held while it is told, so that the last word is the last.
+#[derive(Default)]
+struct Presence {
+    /// False again when the server does not know us.
+    registered: bool,
+    signed_off: bool,
 }
 
 #[derive(Default)]
 struct Slots {
     running: Vec<Arc<Watch>>,
     stopping: bool,
+    /// No more time for what runs.
+    hurried: bool,
+    claims_over: bool,
 }
 
 /// A place among the running; given back when dropped, however its thread ends.
@@ -192,24 +257,54 @@ impl Worker {
         Some(Slot { worker: self.clone(), watch: watch.clone() })
     }
 
-    /// Lets what runs finish, then kills it, and waits until it is gone.
+    /// Lets what runs finish, then ends it and hands it back, and waits until it is gone.
     fn drain(&self) {
         let mut slots = self.lock();
         slots.stopping = true;
         self.changed.notify_all();
+        let claiming = |slots: &mut Slots| !slots.claims_over && !slots.hurried;
+        slots = self.changed.wait_timeout_while(slots, LAST_CLAIM, claiming).expect(UNPOISONED).0;
         if !slots.running.is_empty() {
-            log::info!(
-                "stopping: running tasks get {} s count={}",
-                DRAIN.as_secs(),
-                slots.running.len()
-            );
+            let (grace, count) = (self.config.grace.as_secs(), slots.running.len());
+            log::info!("stopping: running tasks get {grace} s count={count}");
         }
-        let busy = |slots: &mut Slots| !slots.running.is_empty();
-        slots = self.changed.wait_timeout_while(slots, DRAIN, busy).expect(UNPOISONED).0;
+        let busy = |slots: &mut Slots| !slots.running.is_empty() && !slots.hurried;
+        let waited = self.changed.wait_timeout_while(slots, self.config.grace, busy);
+        slots = waited.expect(UNPOISONED).0;
         for watch in &slots.running {
             watch.stop();
         }
-        drop(self.changed.wait_timeout_while(slots, KILLING, busy).expect(UNPOISONED));
+        let left = |slots: &mut Slots| !slots.running.is_empty();
+        drop(self.changed.wait_timeout_while(slots, KILLING, left).expect(UNPOISONED));
+    }
+
+    fn claims_are_over(&self) {
+        self.change(|slots| slots.claims_over = true);
+    }
+
+    fn readiness(&self) -> Readiness {
+        self.readiness.lock().expect(UNPOISONED).clone()
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(self.readiness(), Readiness::Ready)
+    }
+
+    fn be(&self, readiness: Readiness) {
+        *self.readiness.lock().expect(UNPOISONED) = readiness;
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().expect(UNPOISONED)
+    }
+
+    fn is_registered(&self) -> bool {
+        self.presence().registered
+    }
+
+    fn change(&self, how: impl FnOnce(&mut Slots)) {
+        how(&mut self.lock());
+        self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
@@ -219,8 +314,7 @@ impl Worker {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.worker.lock().running.retain(|watch| !Arc::ptr_eq(watch, &self.watch));
-        self.worker.changed.notify_all();
+        self.worker.change(|slots| slots.running.retain(|watch| !Arc::ptr_eq(watch, &self.watch)));
     }
 }
 

@@ -7,6 +7,7 @@
 //! request that the server granted, so it ends before the server's lease does (P4 seen from the
 //! worker; River's rule `started + ttl − margin`). Not here: what is done about it.
 
+use super::progress::Lines;
 use crate::clock::{Clock, Mono};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -42,6 +43,7 @@ struct State {
     lease_lost: bool,
     stopped: bool,
     reported: bool,
+    lines: Lines,
 }
 
 /// A moment that never comes.
@@ -57,6 +59,7 @@ impl Watch {
             lease_lost: false,
             stopped: false,
             reported: false,
+            lines: Lines::default(),
         };
         Watch { state: Mutex::new(state), changed: Condvar::new(), clock }
     }
@@ -67,6 +70,11 @@ impl Watch {
 
     pub fn child_exited(&self) {
         self.change(|state| state.exited = true);
+    }
+
+    /// Another child takes the place of the one that has ended.
+    pub fn child_begins_again(&self) {
+        self.change(|state| state.exited = false);
     }
 
     pub fn child_floods(&self) {
@@ -113,9 +121,9 @@ impl Watch {
         self.wait_until(limit, |state| state.exited)
     }
 
-    /// Waits until the child has exited or nothing of it is wanted any more, at most until `limit`.
+    /// Waits until the child has exited or its lease is lost, at most until `limit`.
     pub fn wait_in_grace(&self, limit: Mono) {
-        self.wait_until(limit, |state| state.exited || state.lease_lost || state.stopped);
+        self.wait_until(limit, |state| state.exited || state.lease_lost);
     }
 
     /// Waits `pause` between two tries of something; true when the worker is told to stop.
@@ -124,10 +132,30 @@ impl Watch {
         self.wait_until(until, |state| state.stopped)
     }
 
-    /// Waits `pause` between two heartbeats; true when none is needed any more.
-    pub fn pause_or_done(&self, pause: Duration) -> bool {
-        let until = self.now().after_ms(pause.as_millis() as u64);
-        self.wait_until(until, |state| state.reported || state.lease_lost)
+    /// Progress for the next heartbeat.
+    pub fn tell(&self, lines: &[String]) {
+        self.change(|state| lines.iter().for_each(|line| state.lines.push(line)));
+    }
+
+    pub fn has_lines(&self) -> bool {
+        !self.lock().lines.is_empty()
+    }
+
+    pub fn take_lines(&self) -> Vec<String> {
+        self.lock().lines.take()
+    }
+
+    pub fn give_lines_back(&self, lines: Vec<String>) {
+        self.lock().lines.give_back(lines);
+    }
+
+    /// Waits between two heartbeats: until `due`, or until there is progress to send, but then at least
+    /// until `soonest`. True when no heartbeat is needed any more.
+    pub fn pause_or_done(&self, soonest: Mono, due: Mono) -> bool {
+        let over = |state: &State| state.reported || state.lease_lost;
+        self.wait_until(soonest.min(due), over)
+            || (self.wait_until(due, |state| over(state) || !state.lines.is_empty())
+                && over(&self.lock()))
     }
 
     fn wait_until(&self, limit: Mono, reached: impl Fn(&State) -> bool) -> bool {
@@ -181,6 +209,18 @@ mod tests {
         assert_eq!(watch.wait_for_ending(NEVER), Ending::Exited);
         watch.lose_lease();
         assert_eq!(watch.wait_for_ending(NEVER), Ending::LeaseLost);
+    }
+
+    #[test]
+    fn progress_hastens_a_heartbeat_but_not_beyond_measure() {
+        let clock = Arc::new(ManualClock::new(0));
+        let watch = Watch::new(clock.clone(), NEVER);
+        watch.tell(&["a line".to_owned()]);
+        clock.pass_ms(2000);
+        assert!(!watch.pause_or_done(Mono(2000), NEVER), "it is time, and there is something");
+        assert_eq!(watch.take_lines(), ["a line"]);
+        watch.report_done();
+        assert!(watch.pause_or_done(NEVER, NEVER));
     }
 
     #[test]

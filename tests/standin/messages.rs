@@ -19,6 +19,8 @@ pub enum Reply {
     Text(String),
     /// The provider refuses with this status (429, 500, 529…).
     Refusal(u16),
+    /// A subscription's limit is reached until this moment, in Unix seconds.
+    UsageLimit { resets_at: i64 },
 }
 
 struct State {
@@ -64,6 +66,12 @@ impl Messages {
             .collect()
     }
 
+    /// The same for a subscription's login, to which limits are told.
+    pub fn environment_of_subscriber(&self) -> Vec<(String, String)> {
+        let others = self.environment().into_iter().filter(|(name, _)| name != "ANTHROPIC_API_KEY");
+        others.chain([("CLAUDE_CODE_OAUTH_TOKEN".into(), "sk-ant-oat01-anything".into())]).collect()
+    }
+
     pub fn reply_with(&self, reply: Reply) {
         self.shared.0.lock().unwrap().reply = reply;
     }
@@ -94,7 +102,8 @@ impl Messages {
 
 /// Switches that keep the real CLI quiet and offline; both pass a worker's allow-list. Seen with
 /// 2.1.197:
-/// - without the first it tries again for more than a minute when the provider refuses;
+/// - without the first it tries again for more than a minute when the provider refuses (a limit of a
+///   subscription is not tried again);
 /// - without the second it sends a second request (a title for the session) and telemetry, and a
 ///   run that fails takes 6 s instead of 1.
 ///
@@ -132,6 +141,18 @@ fn serve(stream: TcpStream, shared: &(Mutex<State>, Condvar)) -> Option<()> {
                 let body =
                     r#"{"type":"error","error":{"type":"api_error","message":"stand-in refuses"}}"#;
                 write_json(&mut writer, &format!("{status} Refused"), body)?;
+            }
+            Reply::UsageLimit { resets_at } => {
+                let status = format!(
+                    "429 Refused\r\nretry-after: 3600\r\n\
+                     anthropic-ratelimit-unified-status: rejected\r\n\
+                     anthropic-ratelimit-unified-reset: {resets_at}\r\n\
+                     anthropic-ratelimit-unified-representative-claim: five_hour\r\n\
+                     anthropic-ratelimit-unified-overage-status: rejected\r\n\
+                     anthropic-ratelimit-unified-overage-disabled-reason: org_level_disabled"
+                );
+                let body = r#"{"type":"error","error":{"type":"rate_limit_error","message":"would exceed your limit"}}"#;
+                write_json(&mut writer, &status, body)?;
             }
             Reply::Text(text) if streaming => {
                 let events = events(&text);
