@@ -39,13 +39,7 @@ fn say(line: impl Display) {
 
 /// `bloom-runtime serve`: runs until SIGTERM or SIGINT. Returns the exit code.
 pub fn serve(flags: &ServeFlags) -> u8 {
-    match try_serve(flags) {
-        Ok(()) => exit::OK,
-        Err(Failure { line, code }) => {
-            say(line);
-            code
-        }
-    }
+    exit_code(try_serve(flags))
 }
 
 /// `bloom-runtime check`: says what `serve` would do with this configuration.
@@ -69,51 +63,15 @@ pub fn check(flags: &ServeFlags) -> u8 {
 
 /// `bloom-runtime worker`: runs until SIGTERM or SIGINT.
 pub fn work(flags: &WorkerFlags) -> u8 {
-    let config = match config::WorkerConfig::from_process(flags) {
-        Ok(config) => config,
-        Err(error) => {
-            say(error);
-            return exit::CONFIG;
-        }
-    };
-    logging::start(config.log_level);
-    let stop = Arc::new(Stop::new());
-    let asked = stop.clone();
-    let watching = runtime().map(|runtime| {
-        std::thread::spawn(move || {
-            runtime.block_on(async {
-                let mut signals = Signals::listen();
-                signals.next().await;
-                asked.set();
-                signals.next().await;
-                asked.set_at_once();
-            });
-        })
-    });
-    if let Err(failure) = watching {
-        say(failure.line);
-        return failure.code;
-    }
-    let environment = worker::child_environment(config::environment_for_children());
-    let sessions = config.state_dir.as_deref();
-    let worker = worker::WorkerConfig {
-        server: config.server.as_str().to_owned(),
-        api_key: config.runtime_api_key.as_ref().map(|key| key.expose().to_owned()),
-        name: config.name,
-        max_concurrency: config.max_concurrency,
-        claude: config.claude,
-        labels: config.labels,
-        agents: config.agents,
-        root: config.root,
-        sessions: sessions.map(|folder| worker::Sessions::new(folder, &environment)),
-        grace: config.grace,
-        environment,
-    };
-    match worker::run(worker, Arc::new(SystemClock::new()), stop) {
+    exit_code(try_work(flags))
+}
+
+fn exit_code(result: Result<(), Failure>) -> u8 {
+    match result {
         Ok(()) => exit::OK,
-        Err(error) => {
-            say(error);
-            exit::CONFIG
+        Err(Failure { line, code }) => {
+            say(line);
+            code
         }
     }
 }
@@ -130,6 +88,10 @@ impl From<StoreError> for Failure {
     }
 }
 
+fn unusable(error: impl Display) -> Failure {
+    Failure { line: error.to_string(), code: exit::CONFIG }
+}
+
 fn internal(line: String) -> Failure {
     Failure { line, code: exit::INTERNAL }
 }
@@ -143,9 +105,44 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| internal(format!("cannot start: {error}")))
 }
 
+fn try_work(flags: &WorkerFlags) -> Result<(), Failure> {
+    let config = config::WorkerConfig::from_process(flags).map_err(unusable)?;
+    logging::start(config.log_level);
+    let stop = Arc::new(Stop::new());
+    let (asked, runtime) = (stop.clone(), runtime()?);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let mut signals = Signals::listen();
+            signals.next().await;
+            asked.set();
+            signals.next().await;
+            asked.set_at_once();
+        });
+    });
+    let environment = worker::child_environment(config::environment_for_children());
+    let sessions = config.state_dir.as_deref().map(|folder| {
+        worker::Sessions::new(folder, &environment).map_err(|fault| {
+            unusable(format!("no sessions can be kept in {}: {fault}", folder.display()))
+        })
+    });
+    let worker = worker::WorkerConfig {
+        server: config.server.as_str().to_owned(),
+        api_key: config.runtime_api_key.as_ref().map(|key| key.expose().to_owned()),
+        name: config.name,
+        max_concurrency: config.max_concurrency,
+        claude: config.claude,
+        labels: config.labels,
+        agents: config.agents,
+        root: config.root,
+        sessions: sessions.transpose()?,
+        grace: config.grace,
+        environment,
+    };
+    worker::run(worker, Arc::new(SystemClock::new()), stop).map_err(unusable)
+}
+
 fn try_serve(flags: &ServeFlags) -> Result<(), Failure> {
-    let config = Config::from_process(flags)
-        .map_err(|error| Failure { line: error.to_string(), code: exit::CONFIG })?;
+    let config = Config::from_process(flags).map_err(unusable)?;
     logging::start(config.log_level);
     raise_open_files();
     // The port first: when it is taken, no file is touched. Who connects now waits for the store.

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 /// How long a claim waits at the server for a task.
 const CLAIM_WAIT_SECONDS: u64 = 25;
-/// The lease that is asked for. Short, because heartbeats renew it for as long as the task takes: a
-/// third of it is how long a cancel takes to arrive, all of it how long a task waits whose claim was
-/// granted but never heard of (the server died between its commit and its answer).
+/// The lease that is asked for. Short, because heartbeats renew it for as long as the task takes: it
+/// is how long a task waits whose claim was granted but never heard of (the server died between its
+/// commit and its answer).
 const LEASE_SECONDS: u64 = 90;
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(CLAIM_WAIT_SECONDS + 10);
 const PROBE_AGAIN: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 //! Keeping a lease alive, and knowing when it may no longer be trusted.
 //!
-//! A heartbeat at a third of the lease, sooner when there is progress to send along; each one that the
+//! A heartbeat at a third of the lease and at least every 10 s, sooner when there is progress to send along; each one that the
 //! server takes moves the trust to `sent + ttl − margin`, counted from before it was sent. 404 and 409 mean that the lease is gone
 //! (lost, ended, or the task cancelled). Anything else is a missed heartbeat: it is tried again,
 //! and the trust runs out by itself. Not here: killing the child ([`super::child`] waits on the
@@ -8,7 +8,7 @@
 
 use super::Granted;
 use super::backoff::Backoff;
-use super::watch::Watch;
+use super::watch::{Ending, Watch};
 use crate::client::{CallError, Client, segment};
 use crate::clock::Mono;
 use serde_json::json;
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// The longest that one heartbeat may take.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(10);
+/// At most this lies between two heartbeats, since one of them brings word of a cancel.
+const HEARTBEAT_MS_MAX: u64 = 10_000;
 /// At least this lies between two heartbeats that progress has hastened.
 const PROGRESS_PAUSE_MS: u64 = 2_000;
 
@@ -28,7 +30,7 @@ pub fn trusted_until(asked: Mono, ttl_seconds: u64) -> Mono {
 
 enum Heartbeat {
     Taken,
-    LeaseGone,
+    Gone(Ending),
     Missed(CallError),
 }
 
@@ -40,7 +42,7 @@ pub fn confirm(client: &Client, granted: &Granted, watch: &Watch) -> bool {
     loop {
         match heartbeat(client, granted, watch) {
             Heartbeat::Taken => return true,
-            Heartbeat::LeaseGone => return false,
+            Heartbeat::Gone(_) => return false,
             Heartbeat::Missed(fault) => {
                 if backoff.is_fresh() {
                     log::warn!("{granted} heartbeat missed, trying again: {fault}");
@@ -56,9 +58,9 @@ pub fn confirm(client: &Client, granted: &Granted, watch: &Watch) -> bool {
 
 /// Heartbeats until the task is reported or the lease is gone; runs in a thread of its own.
 pub fn keep(client: &Client, granted: &Granted, watch: &Watch) {
-    let third_ms = granted.lease.ttl_seconds.saturating_mul(1000) / 3;
+    let pause_ms = (granted.lease.ttl_seconds.saturating_mul(1000) / 3).min(HEARTBEAT_MS_MAX);
     let mut backoff = Backoff::default();
-    let mut due = watch.now().after_ms(third_ms);
+    let mut due = watch.now().after_ms(pause_ms);
     // The first line tells with which model Claude runs; a person waits for it.
     let mut soonest = watch.now();
     while !watch.pause_or_done(soonest, due) {
@@ -66,15 +68,15 @@ pub fn keep(client: &Client, granted: &Granted, watch: &Watch) {
             Heartbeat::Taken => {
                 backoff = Backoff::default();
                 soonest = watch.now().after_ms(PROGRESS_PAUSE_MS);
-                due = watch.now().after_ms(third_ms);
+                due = watch.now().after_ms(pause_ms);
             }
-            Heartbeat::LeaseGone => return watch.lose_lease(),
+            Heartbeat::Gone(how) => return watch.lose_lease(how),
             Heartbeat::Missed(fault) => {
                 if backoff.is_fresh() {
                     log::warn!("{granted} heartbeat missed, trying again: {fault}");
                 }
-                let pause = backoff.next(fault.retry_after()).as_millis() as u64;
-                due = watch.now().after_ms(pause.min(third_ms));
+                let wait_ms = backoff.next(fault.retry_after()).as_millis() as u64;
+                due = watch.now().after_ms(wait_ms.min(pause_ms));
                 soonest = due;
             }
         }
@@ -107,7 +109,8 @@ fn heartbeat(client: &Client, granted: &Granted, watch: &Watch) -> Heartbeat {
         }
         Err(CallError::Refused { status: 404 | 409, code, text, .. }) => {
             log::debug!("{granted} heartbeat refused: {code} {text}");
-            Heartbeat::LeaseGone
+            let cancelled = code == "task_cancelled";
+            Heartbeat::Gone(if cancelled { Ending::Cancelled } else { Ending::LeaseLost })
         }
         Err(fault) => {
             watch.give_lines_back(lines);

@@ -314,6 +314,8 @@ impl Worker {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        // Also where a thread ended badly: nobody may keep the lease of what nobody does.
+        self.watch.report_done();
         self.worker.change(|slots| slots.running.retain(|watch| !Arc::ptr_eq(watch, &self.watch)));
     }
 }

@@ -45,18 +45,21 @@ struct Note {
 }
 
 impl Sessions {
-    /// `environment` is Claude CLI's; it tells where that keeps its transcripts.
-    pub fn new(state_dir: &Path, environment: &[(OsString, OsString)]) -> Sessions {
+    /// `environment` is Claude CLI's; it tells where that keeps its transcripts. Errors: nothing can be
+    /// kept below `state_dir`.
+    pub fn new(state_dir: &Path, environment: &[(OsString, OsString)]) -> io::Result<Sessions> {
         let folder = |wanted: &str| {
             let named = environment.iter().find(|(name, _)| name == wanted);
             named.map(|(_, value)| PathBuf::from(value))
         };
         let claude = folder("CLAUDE_CONFIG_DIR").or_else(|| Some(folder("HOME")?.join(".claude")));
-        Sessions {
-            folder: state_dir.join("sessions"),
+        let sessions = state_dir.join("sessions");
+        private_folder(&sessions)?;
+        Ok(Sessions {
+            folder: sessions,
             transcripts: claude.map(|claude| claude.join("projects")),
             kept_max: SESSIONS_MAX,
-        }
+        })
     }
 
     /// The session of this agent and context; none while another task uses it.
@@ -191,7 +194,7 @@ mod tests {
     fn place() -> (tempfile::TempDir, Sessions) {
         let place = tempfile::tempdir().unwrap();
         let home = [("HOME".into(), place.path().into())];
-        let sessions = Sessions::new(place.path(), &home);
+        let sessions = Sessions::new(place.path(), &home).unwrap();
         (place, sessions)
     }
 
@@ -221,7 +224,7 @@ mod tests {
         let (place, sessions) = place();
         let held = take(&sessions, "garden");
         assert!(sessions.take("writer", "garden").unwrap().is_none());
-        let other_worker = Sessions::new(place.path(), &[]);
+        let other_worker = Sessions::new(place.path(), &[]).unwrap();
         assert!(other_worker.take("writer", "garden").unwrap().is_none());
         drop(held);
         assert!(other_worker.take("writer", "garden").unwrap().is_some());

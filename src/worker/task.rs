@@ -110,7 +110,8 @@ fn unavailable(fault: &io::Error) -> Outcome {
 
 fn why(ending: Ending) -> &'static str {
     match ending {
-        Ending::LeaseLost => "the lease is lost or the task cancelled",
+        Ending::LeaseLost => "the lease is lost",
+        Ending::Cancelled => "the task is cancelled",
         Ending::Untrusted => "the server was away for as long as the lease could be trusted",
         Ending::Stopped => "the worker stops",
         Ending::Exited | Ending::TimedOut | Ending::Flooded => "it ended by itself",
@@ -196,7 +197,9 @@ impl Run<'_> {
     fn outcome(&self, ended: Ended, clock: &Arc<dyn Clock>) -> Outcome {
         let mut verdict = judge(ended.exit, &ended.heard, &ended.stderr);
         match ended.ending {
-            ending @ (Ending::LeaseLost | Ending::Untrusted) => return Outcome::Nothing(ending),
+            ending @ (Ending::LeaseLost | Ending::Cancelled | Ending::Untrusted) => {
+                return Outcome::Nothing(ending);
+            }
             Ending::Stopped => {
                 let failure = Failure::new(Code::WorkerStopping, "The worker was told to stop");
                 return Outcome::HandBack { failure, retry_after_seconds: None };

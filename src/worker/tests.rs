@@ -174,7 +174,8 @@ fn wait_until(reached: impl Fn() -> bool) {
 
 /// With a place for sessions.
 fn remembering(machine: Machine) -> Machine {
-    let sessions = Sessions::new(&machine.folder.path().join("state"), &machine.config.environment);
+    let state = machine.folder.path().join("state");
+    let sessions = Sessions::new(&state, &machine.config.environment).unwrap();
     let config = WorkerConfig { sessions: Some(sessions), ..machine.config };
     Machine { config, ..machine }
 }

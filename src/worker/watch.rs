@@ -21,8 +21,10 @@ pub enum Ending {
     TimedOut,
     /// It wrote more than is kept.
     Flooded,
-    /// The server says the lease is another's, ended, or the task cancelled.
+    /// The server says the lease is another's or ended.
     LeaseLost,
+    /// The server says the task is cancelled.
+    Cancelled,
     /// The server was not reached for so long that the lease may be another's by now.
     Untrusted,
     /// The worker is told to stop.
@@ -40,7 +42,7 @@ struct State {
     trusted_until: Mono,
     exited: bool,
     flooded: bool,
-    lease_lost: bool,
+    lease_gone: Option<Ending>,
     stopped: bool,
     reported: bool,
     lines: Lines,
@@ -56,7 +58,7 @@ impl Watch {
             trusted_until,
             exited: false,
             flooded: false,
-            lease_lost: false,
+            lease_gone: None,
             stopped: false,
             reported: false,
             lines: Lines::default(),
@@ -81,8 +83,9 @@ impl Watch {
         self.change(|state| state.flooded = true);
     }
 
-    pub fn lose_lease(&self) {
-        self.change(|state| state.lease_lost = true);
+    /// `how` is [`Ending::LeaseLost`] or [`Ending::Cancelled`].
+    pub fn lose_lease(&self, how: Ending) {
+        self.change(|state| state.lease_gone = Some(how));
     }
 
     pub fn stop(&self) {
@@ -123,7 +126,7 @@ impl Watch {
 
     /// Waits until the child has exited or its lease is lost, at most until `limit`.
     pub fn wait_in_grace(&self, limit: Mono) {
-        self.wait_until(limit, |state| state.exited || state.lease_lost);
+        self.wait_until(limit, |state| state.exited || state.lease_gone.is_some());
     }
 
     /// Waits `pause` between two tries of something; true when the worker is told to stop.
@@ -152,7 +155,7 @@ impl Watch {
     /// Waits between two heartbeats: until `due`, or until there is progress to send, but then at least
     /// until `soonest`. True when no heartbeat is needed any more.
     pub fn pause_or_done(&self, soonest: Mono, due: Mono) -> bool {
-        let over = |state: &State| state.reported || state.lease_lost;
+        let over = |state: &State| state.reported || state.lease_gone.is_some();
         self.wait_until(soonest.min(due), over)
             || (self.wait_until(due, |state| over(state) || !state.lines.is_empty())
                 && over(&self.lock()))
@@ -183,14 +186,14 @@ impl Watch {
 impl State {
     fn ending(&self, now: Mono, timeout_at: Mono) -> Option<Ending> {
         let reasons = [
-            (self.lease_lost, Ending::LeaseLost),
             (self.exited, Ending::Exited),
             (self.stopped, Ending::Stopped),
             (now >= self.trusted_until, Ending::Untrusted),
             (self.flooded, Ending::Flooded),
             (now >= timeout_at, Ending::TimedOut),
         ];
-        reasons.into_iter().find_map(|(happened, ending)| happened.then_some(ending))
+        let first = || reasons.into_iter().find_map(|(happened, how)| happened.then_some(how));
+        self.lease_gone.or_else(first)
     }
 }
 
@@ -207,8 +210,8 @@ mod tests {
         watch.child_exited();
         watch.stop();
         assert_eq!(watch.wait_for_ending(NEVER), Ending::Exited);
-        watch.lose_lease();
-        assert_eq!(watch.wait_for_ending(NEVER), Ending::LeaseLost);
+        watch.lose_lease(Ending::Cancelled);
+        assert_eq!(watch.wait_for_ending(NEVER), Ending::Cancelled);
     }
 
     #[test]

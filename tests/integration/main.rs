@@ -28,3 +28,4 @@ mod retention;
 mod steps;
 mod tidy;
 mod waiting;
+mod worker;

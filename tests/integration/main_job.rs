@@ -113,7 +113,7 @@ fn the_real_claude_cli_does_a_task_although_the_server_is_killed_in_the_middle()
 }
 
 /// The stand-in behind a gate: it takes its prompt and waits until the gate is there.
-const GATED: &str = "#!/bin/sh\n[ \"$1\" = --version ] || until [ -e \"$HOME/gate\" ]; do sleep 0.02; done\n\
+const GATED: &str = "#!/bin/sh\ncase $1 in --version | auth) ;; *) until [ -e \"$HOME/gate\" ]; do sleep 0.02; done ;; esac\n\
     exec \"$(dirname \"$0\")/standin\" \"$@\"\n";
 
 /// The gated stand-in and the stand-in itself in one folder.

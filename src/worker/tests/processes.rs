@@ -61,7 +61,9 @@ fn a_grandchild_that_outlives_its_parent_is_ended_with_it() {
 fn a_lost_lease_kills_the_group_at_once_and_reports_nothing() {
     let machine = Machine::new();
     let began = Instant::now();
-    let outcome = machine.interrupted("STUBBORN SPAWN SLEEP 1000", Watch::lose_lease);
+    let outcome = machine.interrupted("STUBBORN SPAWN SLEEP 1000", |watch| {
+        watch.lose_lease(Ending::LeaseLost);
+    });
     not_reported(outcome, Ending::LeaseLost);
     assert!(began.elapsed() < Duration::from_secs(4), "no grace for a lost lease");
     machine.grandchild_is_gone();
