@@ -9,7 +9,8 @@ use serde_json::json;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Short, since signing off waits for it.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two registrations; a server misses us after a minute.
 const AGAIN_AFTER: Duration = Duration::from_secs(20);
 

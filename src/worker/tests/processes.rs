@@ -81,7 +81,7 @@ fn a_lease_that_cannot_be_trusted_any_more_kills_the_group() {
 
 #[test]
 fn a_worker_that_stops_hands_its_task_back_and_leaves_nothing() {
-    for prompt in ["SPAWN SLEEP 1000", "STUBBORN SPAWN SLEEP 1000"] {
+    for prompt in ["POLITE SPAWN SLEEP 1000", "STUBBORN SPAWN SLEEP 1000"] {
         let machine = Machine::new();
         let outcome = machine.interrupted(prompt, Watch::stop);
         let stopping = matches!(
@@ -90,6 +90,8 @@ fn a_worker_that_stops_hands_its_task_back_and_leaves_nothing() {
         );
         assert!(stopping, "{prompt}: {outcome:?}");
         machine.grandchild_is_gone();
+        let terminated = machine.folder.path().join("home/terminated").exists();
+        assert_eq!(terminated, prompt.contains("POLITE"), "it may clean up first");
     }
 }
 
