@@ -1,6 +1,7 @@
 //! What the server and a person see of a task while it runs and when it ends.
 
 use super::*;
+use crate::harness::Setup;
 
 #[test]
 fn every_end_has_its_code_and_its_numbers_on_the_result() {
@@ -126,4 +127,25 @@ fn hints_format_budget_and_agent_of_a_task_reach_claude() {
     client.until(&task, "failed");
     assert_eq!(result(&mut client, &task)["code"], "bad_hint");
     drop(worker);
+}
+
+#[test]
+fn no_secret_of_ours_is_in_claudes_environment_its_flags_or_the_workers_log() {
+    let (key, home) = ("key-of-the-fleet", Home::new());
+    let server = Setup::default().env("RUNTIME_API_KEY", key).start();
+    let mut client = server.client().with_key(key);
+    let mut command = home.command(&server.url(), "fleet-1", Path::new(STANDIN));
+    command.env("RUNTIME_API_KEY", key).env("LOG_LEVEL", "trace");
+    command.envs(["MEMBRIDGE_ADMIN_KEY", "DATABASE_URL"].map(|name| (name, "key-of-another")));
+    let worker = Worker::spawn(&home, command);
+    let task = ask(&mut client, "ENV");
+    client.until(&task, "completed");
+    let refused = ask(&mut client, "LOGIN");
+    worker.wait_until_said("handed back");
+    assert_eq!(client.task(&refused)["attempts"], 0);
+    let output = result(&mut client, &task)["output"].to_string();
+    assert!(output.contains("HOME="), "{output}");
+    for text in [output, home.read("arguments"), worker.said()] {
+        assert!(!text.contains("key-of-"), "P10: {text}");
+    }
 }
