@@ -332,7 +332,7 @@ fn words(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, EarlyE
             Some((flag, value)) if flag.starts_with("--") => {
                 words.extend([flag.to_owned(), value.to_owned()]);
             }
-            None if arg == "-" && !words.last().is_some_and(|last| last == "--file") => {
+            None if arg == "-" && words.last().is_none_or(|last| last != "--file") => {
                 words.push("--stdin".to_owned());
             }
             _ => {

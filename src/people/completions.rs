@@ -161,7 +161,7 @@ fn fish(commands: &[CommandInfoWithArgs]) -> String {
     script
 }
 
-fn first_line<'a>(command: &'a CommandInfoWithArgs) -> &'a str {
+fn first_line(command: &CommandInfoWithArgs) -> &'static str {
     command.description.lines().next().unwrap_or_default().trim_end_matches('.')
 }
 

@@ -125,7 +125,12 @@ impl Server {
                 )
             }
             400..=499 if ours => {
-                Trouble::new(exit::REFUSED, format!("{address} refuses ({status} {code}): {text}"))
+                let lists = match code {
+                    "task_not_found" => "; bloom-runtime tasks lists those that are there",
+                    "worker_not_found" => "; bloom-runtime workers lists those that are there",
+                    _ => "",
+                };
+                Trouble::new(exit::REFUSED, format!("{text} ({address}, {status} {code}){lists}"))
             }
             500..=599 if ours => {
                 Trouble::new(exit::TRY_LATER, format!("{address} failed ({status} {code}): {text}"))

@@ -4,7 +4,7 @@
 //! works once. Without `--context` a task has one of its own: it shares no worker's memory with others.
 
 use super::server::{TASKS, field};
-use super::{Desk, Trouble, print, print_json, tell, times, wait};
+use super::{Desk, Trouble, print, print_json, times, wait};
 use crate::cli::people::SubmitFlags;
 use crate::client::CallError;
 use crate::exit;
@@ -27,8 +27,7 @@ pub fn submit(desk: &Desk, flags: &SubmitFlags) -> Result<u8, Trouble> {
     let task = desk.server.read(&answer)?;
     let id = field(&task, "id");
     if flags.wait || flags.follow {
-        tell(format!("task {id} is queued"));
-        return wait::wait_and_tell(desk, id, flags.follow, flags.json);
+        return wait::wait_and_tell(desk, &task, flags.follow, flags.json);
     }
     match flags.json {
         true => print_json(answer.body())?,

@@ -120,7 +120,7 @@ mod tests {
     fn a_pipe_gets_everything_and_no_colour() {
         let text = table(&Screen::for_test(None, false), &COLUMNS, &rows());
         assert!(text.contains(&"agent".repeat(20)), "{text}");
-        assert!(text.contains(&"tomato ".repeat(20).trim()), "{text}");
+        assert!(text.contains("tomato ".repeat(20).trim()), "{text}");
         assert!(text.contains(r"a \u{1b}[2Jb"), "{text}");
         assert!(!text.contains('\x1b') && !text.contains('\t'), "{text}");
     }

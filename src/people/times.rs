@@ -11,20 +11,18 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// so what seems to be in the future is 0s old.
 pub fn age(now: i64, then: i64) -> String {
     let ms = now.saturating_sub(then).max(0);
-    match ms {
-        ..MINUTE_MS => format!("{}s", ms / SECOND_MS),
-        ..HOUR_MS => format!("{}m", ms / MINUTE_MS),
-        ..DAY_MS => format!("{}h", ms / HOUR_MS),
-        _ => format!("{}d", ms / DAY_MS),
-    }
+    let units = [(DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "m")];
+    let (unit, letter) =
+        units.into_iter().find(|(unit, _)| ms >= *unit).unwrap_or((SECOND_MS, "s"));
+    format!("{}{letter}", ms / unit)
 }
 
 /// How long something took.
 pub fn duration(ms: u64) -> String {
     match ms {
-        ..1_000 => format!("{ms} ms"),
-        ..60_000 => format!("{:.1} s", ms as f64 / 1e3),
-        ..3_600_000 => format!("{}m {:02}s", ms / 60_000, ms / 1_000 % 60),
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", ms as f64 / 1e3),
+        60_000..3_600_000 => format!("{}m {:02}s", ms / 60_000, ms / 1_000 % 60),
         _ => format!("{}h {:02}m", ms / 3_600_000, ms / 60_000 % 60),
     }
 }

@@ -75,7 +75,7 @@ pub fn audit(desk: &Desk, flags: &AuditFlags) -> Result<u8, Trouble> {
         Column::GivesWay("DETAIL"),
     ];
     let now = desk.now();
-    let row = |entry: &Box<RawValue>| {
+    let row = |entry: &RawValue| {
         let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
         vec![
             cell(times::age(now, number(&entry, "timestamp"))),
@@ -88,7 +88,7 @@ pub fn audit(desk: &Desk, flags: &AuditFlags) -> Result<u8, Trouble> {
     match entries.is_empty() {
         true => tell("nothing was done yet"),
         false => {
-            let rows: Vec<_> = entries.iter().map(row).collect();
+            let rows: Vec<_> = entries.iter().map(|entry| row(entry)).collect();
             print(table(&desk.screen, &columns, &rows).as_bytes())?;
         }
     }

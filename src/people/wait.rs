@@ -16,11 +16,14 @@ use serde_json::Value;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// How long one stream is listened to. The first is short: who still waits then wants to know why.
+/// How long one stream is listened to. The first is short: who waits longer than that wants to
+/// know why.
 const FIRST_STREAM: Duration = Duration::from_secs(5);
 const STREAM: Duration = Duration::from_secs(60);
 /// Between two questions where no stream tells of the end.
 const POLL: Duration = Duration::from_secs(2);
+/// Such questions before the person is told why it takes longer.
+const POLLS_IN_SILENCE: u32 = 3;
 /// Before a stream that ended early is opened again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// The longest pause before a server that is away is tried again.
@@ -40,14 +43,16 @@ pub fn result(desk: &Desk, flags: &ResultFlags) -> Result<u8, Trouble> {
         let line = format!("task {} is {status}; --wait waits for its end", flags.id);
         return Err(Trouble::new(exit::TRY_LATER, line));
     }
-    wait_and_tell(desk, &flags.id, flags.follow, flags.json)
+    wait_and_tell(desk, &task, flags.follow, flags.json)
 }
 
 /// Waits for the end of a task that the server has just shown, then tells its outcome.
-pub fn wait_and_tell(desk: &Desk, id: &str, follow: bool, json: bool) -> Result<u8, Trouble> {
+pub fn wait_and_tell(desk: &Desk, task: &Value, follow: bool, json: bool) -> Result<u8, Trouble> {
+    let id = field(task, "id");
     say_on_interrupt(format!(
         "task {id} goes on; come back with: bloom-runtime result {id} --wait"
     ));
+    tell(format!("task {id} is {}", field(task, "status")));
     let mut on_stderr = |line: &str| {
         let _ = writeln!(io::stderr(), "{line}");
         Ok(())
@@ -183,17 +188,18 @@ impl<'a> Waiting<'a> {
     }
 
     fn until_end(&mut self, show: ShowLine) -> Result<Value, Trouble> {
-        let mut time = FIRST_STREAM;
+        let mut turns = 0;
         loop {
+            let time = if turns == 0 { FIRST_STREAM } else { STREAM };
             let listened = self.listen(time, show)?;
             let task = self.desk.server.read(&self.ask(&task_path(self.id, ""))?)?;
             if is_finished(&task) {
                 return Ok(task);
             }
-            if time == FIRST_STREAM {
-                time = STREAM;
+            if turns == if listened { 0 } else { POLLS_IN_SILENCE } {
                 self.say_why(&task);
             }
+            turns += 1;
             pause(if listened { AGAIN } else { POLL });
         }
     }
