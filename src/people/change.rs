@@ -83,11 +83,21 @@ fn all_that_match(
         tell("nothing was changed");
         return Ok(exit::OK);
     }
-    let answer = send(false)?;
-    let changed = number(&desk.server.read(&answer)?, "changed");
-    match choice.json {
-        true => print_json(answer.body())?,
-        false => tell_done(&format!("{} {} {}", tasks(changed), is_or_are(changed), verb.done))?,
+    let mut changed = 0;
+    loop {
+        let answer = send(false)?;
+        let step = desk.server.read(&answer)?;
+        changed += number(&step, "changed");
+        if choice.json {
+            print_json(answer.body())?;
+        }
+        // A call ends after 100,000 changes.
+        if step["more"] != true {
+            break;
+        }
+    }
+    if !choice.json {
+        tell_done(&format!("{} {} {}", tasks(changed), is_or_are(changed), verb.done))?;
     }
     Ok(exit::OK)
 }

@@ -29,6 +29,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// The longest pause before a server that is away is tried again.
 const AWAY_MAX: Duration = Duration::from_secs(4);
 
+/// Workers of whom the person is told why they do not take the task.
+const WORKERS_TOLD: usize = 3;
+
 /// What becomes of the lines of the log.
 type ShowLine<'a> = &'a mut dyn FnMut(&str) -> Result<(), Trouble>;
 
@@ -86,7 +89,7 @@ fn log_so_far(desk: &Desk, flags: &LogFlags) -> Result<u8, Trouble> {
     }
     let log = desk.server.read(&answer)?;
     if log["lost"] == true {
-        tell("earlier lines were let go");
+        tell("earlier lines are not remembered any more");
     }
     let mut lines = Lines::default();
     for line in log["lines"].as_array().into_iter().flatten() {
@@ -219,11 +222,14 @@ impl<'a> Waiting<'a> {
             }
         };
         for event in events {
-            if event.name == "end" {
-                break;
-            }
-            if let Ok(line) = serde_json::from_str::<Value>(&event.data) {
-                self.lines.show(&line, show)?;
+            match event.name.as_str() {
+                "end" => break,
+                "lost" => show("-- earlier lines are not remembered any more")?,
+                "" => {
+                    let line: Value = serde_json::from_str(&event.data).unwrap_or_default();
+                    self.lines.show(&line, show)?;
+                }
+                _ => {}
             }
         }
         Ok(true)
@@ -260,13 +266,14 @@ impl<'a> Waiting<'a> {
                 let waiting = self.desk.server.get(&task_path(id, "/waiting")).ok();
                 let waiting: Value =
                     waiting.and_then(|answer| answer.json().ok()).unwrap_or_default();
-                let reasons = waiting["reasons"].as_array().into_iter().flatten();
-                let reasons: Vec<_> = reasons.map(|reason| field(reason, "text")).collect();
-                let reasons = match reasons.is_empty() {
-                    true => String::new(),
-                    false => format!(": {}", reasons.join("; ")),
-                };
-                tell(format!("task {id} is still queued{reasons}"));
+                let told = |list: &str| waiting[list].as_array().cloned().unwrap_or_default();
+                let reasons =
+                    told("reasons").into_iter().map(|reason| field(&reason, "text").to_owned());
+                let workers = told("workers").into_iter().take(WORKERS_TOLD).map(|worker| {
+                    format!("{}: {}", field(&worker, "worker_id"), field(&worker, "text"))
+                });
+                let reasons: Vec<_> = reasons.chain(workers).collect();
+                tell(format!("task {id} is still queued. {}", reasons.join("; ")));
             }
             status => tell(format!("task {id} is {status} on {}", field(task, "worker_id"))),
         }

@@ -9,7 +9,7 @@ fn a_task_is_what_its_flags_say() {
     let server = Server::start();
     let person = Person::at(&server);
     let flags = "--agent reviewer --context garden --priority 7 --label gpu --label arm64 --timeout 60 \
-                 --budget 0.5 --json-answer";
+                 --budget 0.5 --json-answer --retry";
     let mut args = vec!["submit", "Name three tomatoes."];
     args.extend(flags.split_whitespace());
     let printed = person.says(&args);
@@ -20,7 +20,9 @@ fn a_task_is_what_its_flags_say() {
     assert_eq!(task["context_id"], "garden");
     assert_eq!(task["priority"], 7);
     assert_eq!(task["labels"], json!(["gpu", "arm64"]));
-    assert_eq!(task["policy"], json!({"timeout_sec": 60, "budget": 0.5}));
+    assert_eq!(task["policy"]["timeout_sec"], 60);
+    assert_eq!(task["policy"]["budget"], 0.5);
+    assert_eq!(task["policy"]["retry"]["on_error"], true);
     assert_eq!(task["desired_format"], "json");
 }
 

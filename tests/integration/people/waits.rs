@@ -138,3 +138,123 @@ fn a_terminal_gets_the_result_without_what_would_steer_it() {
     let seen = Person::at(&server).sees(&["result", &task], 80);
     assert_eq!(seen, "a\\u{1b}]0;title\\u{7}    b\nשלום\n");
 }
+
+/// A worker that runs the task and says lines.
+struct Speaker {
+    client: crate::http::Client,
+    task: String,
+    lease: String,
+}
+
+impl Speaker {
+    #[track_caller]
+    fn of(server: &Server, task: &str) -> Speaker {
+        let mut client = server.client();
+        client.register("rpi4b", 1);
+        let lease = client.lease(task, "rpi4b", 60);
+        Speaker { client, task: task.to_owned(), lease }
+    }
+
+    #[track_caller]
+    fn says(&mut self, lines: &[&str]) {
+        let body = json!({"lease_id": self.lease, "log": lines});
+        self.client.act(&self.task, "heartbeat", body).ok(200);
+    }
+
+    #[track_caller]
+    fn ends(&mut self, body: Value) {
+        let body = under(&self.lease, body);
+        self.client.act(&self.task, "complete", body).ok(200);
+    }
+}
+
+#[test]
+fn who_follows_sees_the_log_on_stderr_and_the_result_on_stdout() {
+    let server = Server::start();
+    let (following, task) = submitted(&server, &["--follow"]);
+    let mut speaker = Speaker::of(&server, &id(&task));
+    speaker.says(&["reading the files", "evil \x1b[2J\nline"]);
+    following.wait_until_said("reading the files");
+    speaker.says(&["writing"]);
+    speaker.ends(success("done"));
+    let ended = following.end();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "done\n"), "{}", ended.stderr);
+    let said: Vec<_> = ended.stderr.lines().skip(1).collect();
+    assert_eq!(said, ["reading the files", r"evil \u{1b}[2J line", "writing"]);
+}
+
+#[test]
+fn a_log_is_read_as_it_is_or_followed_to_the_end() {
+    let server = Server::start();
+    let task = server.client().new_task();
+    let person = Person::at(&server);
+    assert_eq!(person.says(&["log", &task]), "");
+    let following = person.start(&["log", &task, "--follow"]);
+    let mut speaker = Speaker::of(&server, &task);
+    speaker.says(&["one", "two"]);
+    following.wait_until_shown("two");
+    assert_eq!(person.says(&["log", &task]), "one\ntwo\n");
+    let asked = server.client().get(&format!("{TASKS}/{task}/log")).text();
+    assert_eq!(person.says(&["log", &task, "--json"]), format!("{asked}\n"));
+    speaker.ends(failure("no"));
+    let ended = following.end();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "one\ntwo\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("is failed"), "{}", ended.stderr);
+    // What is kept is there for who comes after the end.
+    let ended = person.run(&["log", &task, "--follow"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "one\ntwo\n"));
+}
+
+#[test]
+fn a_log_goes_on_after_a_restart_of_the_server() {
+    let mut server = Server::start();
+    let task = server.client().new_task();
+    let following = Person::at(&server).start(&["log", &task, "--follow"]);
+    let mut speaker = Speaker::of(&server, &task);
+    speaker.says(&["before", "and more"]);
+    following.wait_until_shown("and more");
+    server.kill9();
+    following.wait_until_said("waiting until it is back");
+    server.restart_on_same_port();
+    speaker.client = server.client();
+    following.wait_until_said("is back");
+    speaker.says(&["after"]);
+    following.wait_until_shown("after");
+    speaker.ends(success("x"));
+    let ended = following.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout.matches("before").count(), 1, "{}", ended.stdout);
+    assert_eq!(ended.stdout.matches("after\n").count(), 1, "{}", ended.stdout);
+}
+
+#[test]
+fn the_lines_of_the_next_attempt_are_set_apart() {
+    let server = Server::start();
+    let task = server.client().new_task();
+    let mut speaker = Speaker::of(&server, &task);
+    speaker.says(&["first try"]);
+    let body = json!({"lease_id": speaker.lease, "code": "worker_stopping"});
+    speaker.client.act(&task, "release", body).ok(200);
+    Speaker::of(&server, &task).says(&["second try"]);
+    let log = Person::at(&server).says(&["log", &task]);
+    assert_eq!(log, "first try\n-- attempt 2\nsecond try\n");
+}
+
+#[test]
+fn who_waits_longer_is_told_why() {
+    let server = Server::start();
+    let (waiting, task) = submitted(&server, &["--label", "gpu"]);
+    let said = waiting.wait_until_said("still queued");
+    assert!(said.contains("No worker is registered"), "{said}");
+    complete_labelled(&server, &id(&task));
+    assert_eq!(waiting.end().code, Some(0));
+}
+
+#[track_caller]
+fn complete_labelled(server: &Server, task: &str) {
+    let mut client = server.client();
+    let gpu = json!({"name": "gpu-1", "capabilities": {"labels": ["gpu"]}});
+    client.post(crate::harness::WORKERS, gpu).ok(201);
+    let lease = client.lease(task, "gpu-1", 60);
+    client.act(task, "complete", under(&lease, success("x"))).ok(200);
+}
