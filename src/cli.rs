@@ -7,6 +7,7 @@
 
 mod groups;
 pub mod people;
+mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use argh::{ArgsInfo, FromArgs, SubCommand, SubCommands};
 use crate::exit;
 pub use groups::all_commands;
 use people::PeopleCommand;
+pub use values::{SHELLS, STATUSES};
 
 /// What the process was asked to do.
 #[derive(Debug, PartialEq)]

@@ -6,11 +6,7 @@
 
 use argh::{ArgsInfo, FromArgs};
 
-/// The statuses of a task, as `--status` takes them.
-pub const STATUSES: [&str; 7] =
-    ["queued", "leased", "running", "completed", "failed", "dead", "cancelled"];
-/// The shells that `completions` knows.
-pub const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+use super::values::{budget, limit, priority, shell, status, timeout};
 
 /// One command of a person.
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
@@ -237,6 +233,12 @@ asking! {
         /// only those of this context
         #[argh(option, arg_name = "context")]
         pub context: Option<String>,
+        /// only those that this worker has or had last
+        #[argh(option, arg_name = "worker")]
+        pub worker: Option<String>,
+        /// only those with this text in prompt, agent or context, whatever its case
+        #[argh(option, arg_name = "text")]
+        pub text: Option<String>,
         /// how many at the most, 1 to 10000 (default 20)
         #[argh(option, arg_name = "n", from_str_fn(limit))]
         pub limit: Option<usize>,
@@ -374,38 +376,4 @@ pub struct CompletionsFlags {
     /// bash, zsh or fish
     #[argh(positional, from_str_fn(shell))]
     pub shell: String,
-}
-
-fn priority(value: &str) -> Result<u8, String> {
-    value.parse().ok().filter(|n| *n <= 9).ok_or_else(|| "it is not a number from 0 to 9".into())
-}
-
-fn timeout(value: &str) -> Result<u32, String> {
-    let seconds = value.parse().ok().filter(|n| (1..=3600).contains(n));
-    seconds.ok_or_else(|| "it is not a number of seconds from 1 to 3600".into())
-}
-
-fn budget(value: &str) -> Result<f64, String> {
-    let dollars = value.parse().ok().filter(|usd: &f64| usd.is_finite() && *usd >= 0.0);
-    dollars.ok_or_else(|| "it is not an amount such as 0.50".into())
-}
-
-fn limit(value: &str) -> Result<usize, String> {
-    let rows = value.parse().ok().filter(|n| (1..=10_000).contains(n));
-    rows.ok_or_else(|| "it is not a number from 1 to 10000".into())
-}
-
-fn status(value: &str) -> Result<String, String> {
-    one_of(value, &STATUSES)
-}
-
-fn shell(value: &str) -> Result<String, String> {
-    one_of(value, &SHELLS)
-}
-
-fn one_of(value: &str, words: &[&str]) -> Result<String, String> {
-    match words.contains(&value) {
-        true => Ok(value.to_owned()),
-        false => Err(format!("it is none of {}", words.join(", "))),
-    }
 }

@@ -4,8 +4,7 @@
 //! (`cli::all_commands`), so it cannot drift. Not here: ids and names of the server; a key press asks
 //! nobody.
 
-use crate::cli::all_commands;
-use crate::cli::people::{SHELLS, STATUSES};
+use crate::cli::{SHELLS, STATUSES, all_commands};
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind};
 use std::collections::BTreeMap;
 

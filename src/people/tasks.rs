@@ -1,22 +1,20 @@
 //! `bloom-runtime tasks`: the newest tasks that match, one a line.
 //!
-//! The server filters by one status; what else was asked for is picked out here, page by page. Must stay
-//! true: `--json` gives each record in the server's own bytes.
+//! The server filters, by one status; of several they are picked out here, page by page. Must stay true: `--json` gives each record in the server's own bytes.
 
 use super::screen::status_paint;
 use super::server::{TASKS, field, number};
 use super::table::{Cell, Column, cell, painted, table};
 use super::{Desk, Trouble, print, print_json, tell, times};
 use crate::cli::people::TasksFlags;
+use crate::client::segment;
 use crate::exit;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 const LIMIT: usize = 20;
-/// Rows of a page where most may not match.
-const PAGE: usize = 500;
-/// Rows that are looked at for those that match.
-const LOOKED_AT_MAX: usize = 50_000;
+/// Pages that are asked for: a page of those that match may be empty and still have a next one.
+const PAGES_MAX: usize = 500;
 
 const COLUMNS: [Column; 6] = [
     Column::Whole("ID"),
@@ -28,7 +26,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 pub fn tasks(desk: &Desk, flags: &TasksFlags) -> Result<u8, Trouble> {
-    let Found { rows, more, looked_at } = find(desk, flags)?;
+    let Found { rows, more } = find(desk, flags)?;
     if flags.json {
         let texts: Vec<_> = rows.iter().map(|(text, _)| text.get()).collect();
         print_json(format!("[{}]", texts.join(",")).as_bytes())?;
@@ -43,7 +41,7 @@ pub fn tasks(desk: &Desk, flags: &TasksFlags) -> Result<u8, Trouble> {
     }
     match more {
         More::None => {}
-        More::NotLooked => tell(format!("only the newest {looked_at} tasks were looked at")),
+        More::NotLooked => tell("only the newest part of the tasks was looked at"),
         More::Rows if desk.screen.is_terminal => tell("there are more: see --limit and --status"),
         More::Rows => {}
     }
@@ -60,26 +58,21 @@ enum More {
 struct Found {
     rows: Vec<(Box<RawValue>, Value)>,
     more: More,
-    looked_at: usize,
 }
 
 fn find(desk: &Desk, flags: &TasksFlags) -> Result<Found, Trouble> {
     let limit = flags.limit.unwrap_or(LIMIT);
-    let picky = flags.status.len() > 1 || flags.agent.is_some() || flags.context.is_some();
-    let mut path = format!("{TASKS}?limit={}", if picky { PAGE } else { limit.min(1_000) });
-    if let [status] = &flags.status[..] {
-        path.push_str(&format!("&status={status}"));
-    }
-    let mut found = Found { rows: Vec::new(), more: More::None, looked_at: 0 };
+    let path = first_page(flags, limit);
+    let mut found = Found { rows: Vec::new(), more: More::None };
     let mut cursor = String::new();
-    loop {
+    for _ in 0..PAGES_MAX {
         let answer = desk.server.get(&format!("{path}{cursor}"));
         let answer = answer.map_err(|error| desk.server.trouble(error))?;
         let page: Vec<Box<RawValue>> = answer.json().map_err(|error| desk.server.trouble(error))?;
-        found.looked_at += page.len();
         for text in page {
             let task: Value = serde_json::from_str(text.get()).unwrap_or_default();
-            if !matches(&task, flags) {
+            let wanted = &flags.status;
+            if !wanted.is_empty() && !wanted.iter().any(|status| status == field(&task, "status")) {
                 continue;
             }
             if found.rows.len() == limit {
@@ -88,25 +81,35 @@ fn find(desk: &Desk, flags: &TasksFlags) -> Result<Found, Trouble> {
             }
             found.rows.push((text, task));
         }
-        let Some(next) = answer.next_cursor else { return Ok(found) };
-        if found.rows.len() == limit {
-            found.more = More::Rows;
-            return Ok(found);
+        match answer.next_cursor {
+            None => return Ok(found),
+            Some(_) if found.rows.len() == limit => {
+                found.more = More::Rows;
+                return Ok(found);
+            }
+            Some(next) => cursor = format!("&cursor={next}"),
         }
-        if found.looked_at >= LOOKED_AT_MAX {
-            found.more = More::NotLooked;
-            return Ok(found);
-        }
-        cursor = format!("&cursor={next}");
     }
+    found.more = More::NotLooked;
+    Ok(found)
 }
 
-fn matches(task: &Value, flags: &TasksFlags) -> bool {
-    let is = |name, wanted: &Option<String>| {
-        wanted.as_ref().is_none_or(|wanted| field(task, name) == wanted)
-    };
-    let status = flags.status.is_empty() || flags.status.iter().any(|s| s == field(task, "status"));
-    status && is("agent_slug", &flags.agent) && is("context_id", &flags.context)
+fn first_page(flags: &TasksFlags, limit: usize) -> String {
+    let mut path = format!("{TASKS}?limit={}", limit.min(1_000));
+    let status = if let [status] = &flags.status[..] { Some(status) } else { None };
+    let filters = [
+        ("status", status),
+        ("agent_slug", flags.agent.as_ref()),
+        ("context_id", flags.context.as_ref()),
+        ("worker_id", flags.worker.as_ref()),
+        ("q", flags.text.as_ref()),
+    ];
+    for (name, value) in filters {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", segment(value)));
+        }
+    }
+    path
 }
 
 fn row(task: &Value, now: i64) -> Vec<Cell> {

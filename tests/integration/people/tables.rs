@@ -138,6 +138,8 @@ fn a_list_goes_on_over_pages_until_enough_match() {
     assert_eq!(ids(&["tasks", "--json", "--agent", "rare"]), wanted);
     assert_eq!(ids(&["tasks", "--json", "--agent", "rare", "--limit", "2"]), wanted[..2]);
     assert_eq!(ids(&["tasks", "--json", "--context", "c0"]), wanted[2..]);
+    assert_eq!(ids(&["tasks", "--json", "--text", "RARE"]), wanted);
+    assert_eq!(ids(&["tasks", "--json", "--worker", "a b&c", "--text", "%"]), [""; 0]);
     assert_eq!(ids(&["tasks", "--json", "--limit", "1100"]).len(), 1_100);
     assert_eq!(ids(&["audit", "--json", "--limit", "1100"]).len(), 1_100);
     let seen = person.sees(&["tasks"], 100);
