@@ -10,6 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 const LIMIT: usize = 20;
+/// Ids stand whole on a terminal; a worker's long name does not.
+const ID_COLUMNS: usize = 36;
 
 pub fn stats(desk: &Desk, flags: &StatsFlags) -> Result<u8, Trouble> {
     let answer = desk.server.get("/api/runtime/stats");
@@ -71,17 +73,21 @@ pub fn audit(desk: &Desk, flags: &AuditFlags) -> Result<u8, Trouble> {
         Column::Whole("AGE"),
         Column::Whole("ACTION"),
         Column::GivesWay("ACTOR"),
-        Column::GivesWay("ENTITY"),
+        Column::Whole("ENTITY"),
         Column::GivesWay("DETAIL"),
     ];
     let now = desk.now();
+    let entity = |id: &str| match desk.screen.is_terminal {
+        true => text::cut(&text::one_line(id), ID_COLUMNS),
+        false => id.to_owned(),
+    };
     let row = |entry: &RawValue| {
         let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
         vec![
             cell(times::age(now, number(&entry, "timestamp"))),
             cell(field(&entry, "action")),
             cell(field(&entry, "actor")),
-            cell(field(&entry, "entity_id")),
+            cell(entity(field(&entry, "entity_id"))),
             cell(field(&entry, "detail")),
         ]
     };
