@@ -13,12 +13,18 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 
 /// The server takes bodies of 16 MiB.
-const PROMPT_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+const BODY_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 const AGENT: &str = "default";
 
 pub fn submit(desk: &Desk, flags: &SubmitFlags) -> Result<u8, Trouble> {
     let unique = format!("{:016x}{:016x}", random()?, random()?);
     let body = body(desk, flags, &unique)?;
+    // The server answers a larger one while it is still being sent, which minreq takes for a lost
+    // connection.
+    if body.to_string().len() as u64 > BODY_LIMIT_BYTES {
+        let line = "the prompt is too large: with what goes along it is more than 16 MiB";
+        return Err(Trouble::new(exit::NO_INPUT, line));
+    }
     let created = match desk.server.post_once(TASKS, &body, &unique) {
         Err(CallError::Unreachable(_)) => desk.server.post_once(TASKS, &body, &unique),
         other => other,
@@ -94,10 +100,10 @@ fn prompt(flags: &SubmitFlags) -> Result<String, Trouble> {
 fn read(name: &str, source: impl Read) -> Result<String, Trouble> {
     let mut bytes = Vec::new();
     source
-        .take(PROMPT_LIMIT_BYTES + 1)
+        .take(BODY_LIMIT_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| no_input(name, &error))?;
-    if bytes.len() as u64 > PROMPT_LIMIT_BYTES {
+    if bytes.len() as u64 > BODY_LIMIT_BYTES {
         return Err(no_input(name, &"it is larger than the 16 MiB that a prompt may have"));
     }
     String::from_utf8(bytes).map_err(|_| no_input(name, &"it is not UTF-8 text"))

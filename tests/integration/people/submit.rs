@@ -78,6 +78,9 @@ fn a_prompt_that_is_none_is_refused_before_anyone_is_asked() {
     let much = vec![b'a'; 17 << 20];
     let said = person.run_with_input(&["submit", "-"], &much);
     assert_eq!((said.code, said.stderr.contains("16 MiB")), (Some(66), true), "{}", said.stderr);
+    // As a prompt it fits, as the body of a request it does not.
+    let said = person.run_with_input(&["submit", "-"], &much[..16 << 20]);
+    assert_eq!((said.code, said.stderr.contains("too large")), (Some(66), true), "{}", said.stderr);
     let said = person.start_on_terminal(&["submit"], 80).end();
     assert_eq!((said.code, said.stdout.contains("What is the task?")), (Some(64), true));
 }
