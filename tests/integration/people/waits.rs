@@ -228,6 +228,21 @@ fn a_log_goes_on_after_a_restart_of_the_server() {
 }
 
 #[test]
+fn a_stream_that_is_opened_again_repeats_nothing() {
+    let server = Server::start();
+    let task = server.client().new_task();
+    let following = Person::at(&server).start(&["log", &task, "--follow"]);
+    let mut speaker = Speaker::of(&server, &task);
+    speaker.says(&["early"]);
+    following.wait_until_shown("early");
+    // The first stream is a short one.
+    following.wait_until_said("is running on rpi4b");
+    speaker.says(&["late"]);
+    speaker.ends(success("x"));
+    assert_eq!(following.end().stdout, "early\nlate\n");
+}
+
+#[test]
 fn the_lines_of_the_next_attempt_are_set_apart() {
     let server = Server::start();
     let task = server.client().new_task();
