@@ -179,20 +179,20 @@ impl FromArgs for CheckFlags {
     }
 }
 
-impl SubCommand for CheckFlags {
-    const COMMAND: &'static argh::CommandInfo = &argh::CommandInfo {
-        name: "check",
-        short: &'\0',
-        description: "Check the configuration and say what `serve` would do.",
-    };
-}
-
 impl ArgsInfo for CheckFlags {
     fn get_args_info() -> argh::CommandInfoWithArgs {
         let info = ServeFlags::get_args_info();
         let argh::CommandInfo { name, description, .. } = Self::COMMAND;
         argh::CommandInfoWithArgs { name, description, ..info }
     }
+}
+
+impl SubCommand for CheckFlags {
+    const COMMAND: &'static argh::CommandInfo = &argh::CommandInfo {
+        name: "check",
+        short: &'\0',
+        description: "Check the configuration and say what `serve` would do.",
+    };
 }
 
 /// Run Claude CLI on the tasks of a server.

@@ -22,6 +22,9 @@ const ANSWER_LIMIT_BYTES: u64 = 32 * 1024 * 1024;
 /// The longest part of a refusal that is worth a log line, in characters.
 const REFUSAL_TEXT_LIMIT: usize = 300;
 
+/// What minreq makes of a connection that ends before an answer, as the reason of a 503.
+const NO_STATUS_LINE: &str = "Server did not provide a status line";
+
 /// A server's address and the key to it.
 pub struct Client {
     base: String,
@@ -141,6 +144,9 @@ impl Client {
         }
         let mut response = request.send_lazy().map_err(CallError::from_minreq)?;
         let status = response.status_code;
+        if response.reason_phrase == NO_STATUS_LINE {
+            return Err(CallError::Unreachable("the connection ended without an answer".into()));
+        }
         if (200..=299).contains(&status) {
             return Ok(response);
         }

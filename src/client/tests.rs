@@ -148,3 +148,9 @@ fn an_endless_line_ends_the_stream() {
     let (client, _asked) = one_answer(long.leak());
     assert_eq!(client.stream("/", SHORT).unwrap().next(), None);
 }
+
+#[test]
+fn a_connection_that_ends_without_a_word_is_no_answer() {
+    let (client, _asked) = one_answer("");
+    assert!(matches!(client.get("/", SHORT), Err(CallError::Unreachable(_))));
+}

@@ -3,6 +3,8 @@
 use super::person::Person;
 use crate::harness::{Server, TASKS, id, rows};
 use serde_json::json;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 #[test]
 fn a_task_is_what_its_flags_say() {
@@ -107,4 +109,28 @@ fn the_servers_json_comes_as_it_is() {
     let task: serde_json::Value = serde_json::from_str(&printed).unwrap();
     let stored = server.client().get(&format!("{TASKS}/{}", id(&task))).text();
     assert_eq!(printed, format!("{stored}\n"));
+}
+
+#[test]
+fn a_create_whose_answer_is_lost_is_sent_again_under_the_same_key() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::thread::spawn(move || {
+        [None, Some("HTTP/1.1 201 Created\r\nContent-Length: 12\r\n\r\n{\"id\":\"t-1\"}")].map(
+            |answer| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let (mut request, mut some) = (String::new(), [0; 4096]);
+                while !request.ends_with('}') {
+                    let read = stream.read(&mut some).unwrap();
+                    request.push_str(std::str::from_utf8(&some[..read]).unwrap());
+                }
+                stream.write_all(answer.unwrap_or_default().as_bytes()).unwrap();
+                request
+            },
+        )
+    });
+    assert_eq!(Person::knowing(&[]).says(&["submit", "p", "--server", &url]), "t-1\n");
+    let [first, again] = asked.join().unwrap();
+    assert!(first.contains("\r\nIdempotency-Key: "), "{first}");
+    assert_eq!(first, again);
 }
