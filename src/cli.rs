@@ -5,16 +5,22 @@
 //! Deliberately not here: keys. An argument can be read by every user of the machine, so keys come from
 //! the environment or a file alone.
 
+mod groups;
+pub mod people;
+mod values;
 mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use argh::{FromArgs, SubCommand};
+use argh::{ArgsInfo, FromArgs, SubCommand, SubCommands};
 
 pub use worker::WorkerFlags;
 
 use crate::exit;
+pub use groups::all_commands;
+use people::PeopleCommand;
+pub use values::{SHELLS, STATUSES};
 
 /// What the process was asked to do.
 #[derive(Debug, PartialEq)]
@@ -24,6 +30,7 @@ pub enum Command {
     Worker(WorkerFlags),
     Compact(CompactFlags),
     Doctor(DoctorFlags),
+    People(PeopleCommand),
 }
 
 /// The command line has been answered already: print `text` and end with `code`.
@@ -34,7 +41,7 @@ pub struct EarlyExit {
     pub code: u8,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     help_triggers("-h", "--help", "help"),
     description = "A durable queue of LLM tasks with fenced leases for a fleet of machines running \
@@ -44,9 +51,19 @@ pub struct EarlyExit {
     example = "{command_name} check                 see what a start would do, without starting",
     example = "{command_name} worker --server http://192.168.1.10:5000 --name rpi4b\n      add \
                this machine to the fleet of that server",
+    example = "{command_name} submit \"Name three early tomatoes.\" --wait\n      give the fleet a \
+               task and print its answer",
+    note = "The commands for people find the server by --server, BLOOM_SERVER or \
+            ~/.config/bloom-runtime.env,\nand its key by RUNTIME_API_KEY, RUNTIME_API_KEY_FILE or \
+            the same file; never by a flag.",
+    error_code(1, "the task failed; 2 it is dead; 3 it was cancelled (submit --wait, result)"),
     error_code(64, "the command line or the configuration is wrong"),
-    error_code(69, "the address is in use or may not be listened on"),
-    error_code(74, "the data directory or its files cannot be used")
+    error_code(65, "the server refuses: no such task, or not in its state"),
+    error_code(69, "no server there; serve: the address is in use"),
+    error_code(74, "the data directory, its files or the output cannot be used"),
+    error_code(75, "not now: the server or its disk is busy, or the task has not ended"),
+    error_code(76, "what answers there is no bloom-runtime, or an older one"),
+    error_code(77, "the server refuses the key")
 )]
 struct TopLevel {
     /// print the version
@@ -56,9 +73,41 @@ struct TopLevel {
     command: Option<Subcommand>,
 }
 
-#[derive(FromArgs)]
-#[argh(subcommand)]
+/// Commands that work on this machine, and those that ask a server.
 enum Subcommand {
+    Machine(MachineCommand),
+    People(PeopleCommand),
+}
+
+impl SubCommands for Subcommand {
+    const COMMANDS: &'static [&'static argh::CommandInfo] = MachineCommand::COMMANDS;
+
+    fn dynamic_commands() -> &'static [&'static argh::CommandInfo] {
+        PeopleCommand::COMMANDS
+    }
+}
+
+impl FromArgs for Subcommand {
+    fn from_args(command_name: &[&str], args: &[&str]) -> Result<Self, argh::EarlyExit> {
+        let name = command_name.last().copied().unwrap_or_default();
+        match PeopleCommand::COMMANDS.iter().any(|command| command.name == name) {
+            true => PeopleCommand::from_args(command_name, args).map(Subcommand::People),
+            false => MachineCommand::from_args(command_name, args).map(Subcommand::Machine),
+        }
+    }
+}
+
+impl ArgsInfo for Subcommand {
+    fn get_args_info() -> argh::CommandInfoWithArgs {
+        let mut info = MachineCommand::get_args_info();
+        info.commands.extend(PeopleCommand::get_args_info().commands);
+        info
+    }
+}
+
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+enum MachineCommand {
     Serve(ServeFlags),
     Check(CheckFlags),
     Worker(WorkerFlags),
@@ -67,7 +116,7 @@ enum Subcommand {
 }
 
 /// Start the server, and with --worker a worker in the same process.
-#[derive(FromArgs, Debug, Default, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(
     subcommand,
     name = "serve",
@@ -137,6 +186,14 @@ impl FromArgs for CheckFlags {
     }
 }
 
+impl ArgsInfo for CheckFlags {
+    fn get_args_info() -> argh::CommandInfoWithArgs {
+        let info = ServeFlags::get_args_info();
+        let argh::CommandInfo { name, description, .. } = Self::COMMAND;
+        argh::CommandInfoWithArgs { name, description, ..info }
+    }
+}
+
 impl SubCommand for CheckFlags {
     const COMMAND: &'static argh::CommandInfo = &argh::CommandInfo {
         name: "check",
@@ -154,7 +211,7 @@ impl ServeFlags {
 }
 
 /// Give the space of removed records back to the filesystem, while no server runs.
-#[derive(FromArgs, Debug, Default, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(
     subcommand,
     name = "compact",
@@ -174,7 +231,7 @@ pub struct CompactFlags {
 }
 
 /// Examine the data directory while no server runs, and say in words what is wrong.
-#[derive(FromArgs, Debug, Default, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(
     subcommand,
     name = "doctor",
@@ -210,32 +267,27 @@ fn concurrency(value: &str) -> Result<u32, String> {
 /// # Errors
 /// Help and version (code 0), or what is wrong with the command line (code 64).
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, EarlyExit> {
-    let mut words = Vec::new();
-    for arg in args {
-        let arg = arg.into_string().map_err(|arg| usage(&format!("{arg:?} is not UTF-8 text")))?;
-        match arg.split_once('=') {
-            Some((flag, value)) if flag.starts_with("--") => {
-                words.extend([flag.to_owned(), value.to_owned()]);
-            }
-            _ => words.push(arg),
-        }
-    }
+    let words = words(args)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let top =
         TopLevel::from_args(&["bloom-runtime"], &words).map_err(|exit| match exit.status {
-            Ok(()) => EarlyExit { text: exit.output, code: exit::OK },
+            Ok(()) => EarlyExit { text: groups::grouped(exit.output), code: exit::OK },
             Err(()) => usage(&exit.output),
         })?;
     if top.version {
         let text = concat!("bloom-runtime ", env!("CARGO_PKG_VERSION"), "\n").to_owned();
         return Err(EarlyExit { text, code: exit::OK });
     }
-    let command = match top.command.unwrap_or(Subcommand::Serve(ServeFlags::default())) {
-        Subcommand::Serve(flags) => Command::Serve(flags),
-        Subcommand::Check(CheckFlags(flags)) => Command::Check(flags),
-        Subcommand::Worker(flags) => Command::Worker(flags),
-        Subcommand::Compact(flags) => Command::Compact(flags),
-        Subcommand::Doctor(flags) => Command::Doctor(flags),
+    let command = match top.command {
+        None => Command::Serve(ServeFlags::default()),
+        Some(Subcommand::People(command)) => Command::People(command),
+        Some(Subcommand::Machine(command)) => match command {
+            MachineCommand::Serve(flags) => Command::Serve(flags),
+            MachineCommand::Check(CheckFlags(flags)) => Command::Check(flags),
+            MachineCommand::Worker(flags) => Command::Worker(flags),
+            MachineCommand::Compact(flags) => Command::Compact(flags),
+            MachineCommand::Doctor(flags) => Command::Doctor(flags),
+        },
     };
     if let Command::Serve(flags) | Command::Check(flags) = &command
         && let Some(orphan) = flags.orphan()
@@ -243,6 +295,30 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, EarlyE
         return Err(usage(&format!("{orphan} needs --worker beside it")));
     }
     Ok(command)
+}
+
+/// The arguments as argh takes them: `--flag=value` in two, and `-` as the switch that it stands for.
+/// What follows `--` is left alone.
+fn words(args: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, EarlyExit> {
+    let mut words: Vec<String> = Vec::new();
+    let mut flags_ended = false;
+    for arg in args {
+        let arg = arg.into_string().map_err(|arg| usage(&format!("{arg:?} is not UTF-8 text")))?;
+        match arg.split_once('=') {
+            _ if flags_ended => words.push(arg),
+            Some((flag, value)) if flag.starts_with("--") => {
+                words.extend([flag.to_owned(), value.to_owned()]);
+            }
+            None if arg == "-" && words.last().is_none_or(|last| last != "--file") => {
+                words.push("--stdin".to_owned());
+            }
+            _ => {
+                flags_ended = arg == "--";
+                words.push(arg);
+            }
+        }
+    }
+    Ok(words)
 }
 
 /// One line, whatever argh or the arguments had in them.

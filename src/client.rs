@@ -1,9 +1,15 @@
-//! A small blocking HTTP client for our own API: the worker's way to its server.
+//! A small blocking HTTP client for our own API: the worker's way to its server, and a person's.
 //!
 //! What must stay true: redirects are never followed (a custom header with the key would go along
 //! to wherever they point), every call has a deadline, every answer a size limit, no text of a
 //! caller reaches the request line unescaped, and the environment's proxies are not looked at.
 //! Not here: retries (each caller knows its own patience), TLS (a later version), async.
+
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use stream::{Event, EventStream};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +22,9 @@ const ANSWER_LIMIT_BYTES: u64 = 32 * 1024 * 1024;
 /// The longest part of a refusal that is worth a log line, in characters.
 const REFUSAL_TEXT_LIMIT: usize = 300;
 
+/// What minreq makes of a connection that ends before an answer, as the reason of a 503.
+const NO_STATUS_LINE: &str = "Server did not provide a status line";
+
 /// A server's address and the key to it.
 pub struct Client {
     base: String,
@@ -26,6 +35,8 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    /// Where the next page of a list begins, when there is one.
+    pub next_cursor: Option<String>,
     body: Vec<u8>,
 }
 
@@ -77,13 +88,31 @@ impl Client {
         body: &B,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
+        self.send(self.posting(path, body)?, timeout)
+    }
+
+    /// The same under an `Idempotency-Key`: sent again with the same key and body it works once.
+    pub fn post_once<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+        key: &str,
+        timeout: Duration,
+    ) -> Result<Answer, CallError> {
+        self.send(self.posting(path, body)?.with_header("Idempotency-Key", key), timeout)
+    }
+
+    /// Listens to the server-sent events of `path`, for `timeout` at the most.
+    pub fn stream(&self, path: &str, timeout: Duration) -> Result<EventStream, CallError> {
+        self.open(minreq::get(self.url(path)), "text/event-stream", timeout).map(EventStream::new)
+    }
+
+    fn posting<B: Serialize>(&self, path: &str, body: &B) -> Result<minreq::Request, CallError> {
         let json = serde_json::to_vec(body).map_err(|fault| {
             CallError::Unreadable(format!("the request cannot be written as JSON: {fault}"))
         })?;
-        let request = minreq::post(self.url(path))
-            .with_header("Content-Type", "application/json")
-            .with_body(json);
-        self.send(request, timeout)
+        let request = minreq::post(self.url(path));
+        Ok(request.with_header("Content-Type", "application/json").with_body(json))
     }
 
     fn url(&self, path: &str) -> String {
@@ -92,32 +121,48 @@ impl Client {
     }
 
     fn send(&self, request: minreq::Request, timeout: Duration) -> Result<Answer, CallError> {
+        let mut response = self.open(request, "application/json", timeout)?;
+        let next_cursor = header(&response, "link").and_then(cursor_of);
+        let body = read_body(&mut response)?;
+        Ok(Answer { status: response.status_code, next_cursor, body })
+    }
+
+    /// Sends and reads the head of an answer that is a success.
+    fn open(
+        &self,
+        request: minreq::Request,
+        accept: &str,
+        timeout: Duration,
+    ) -> Result<minreq::ResponseLazy, CallError> {
         let mut request = request
             .with_follow_redirects(false)
             .with_timeout(timeout.as_secs_f64().ceil().max(1.0) as u64)
-            .with_header("Accept", "application/json")
+            .with_header("Accept", accept)
             .with_header("Connection", "close");
         if let Some(key) = &self.api_key {
             request = request.with_header("X-Runtime-API-Key", key);
         }
         let mut response = request.send_lazy().map_err(CallError::from_minreq)?;
         let status = response.status_code;
+        if response.reason_phrase == NO_STATUS_LINE {
+            return Err(CallError::Unreachable("the connection ended without an answer".into()));
+        }
+        if (200..=299).contains(&status) {
+            return Ok(response);
+        }
         let retry_after = header(&response, "retry-after")
             .and_then(|seconds| seconds.trim().parse().ok())
             .map(Duration::from_secs);
-        let promised = header(&response, "content-length").and_then(|length| length.parse().ok());
-        let body = match status {
-            204 | 304 => Vec::new(),
-            _ => read_body(&mut response, promised)?,
-        };
-        match status {
-            200..=299 => Ok(Answer { status, body }),
-            _ => Err(refusal(status, &body, retry_after)),
-        }
+        Err(refusal(status, &read_body(&mut response)?, retry_after))
     }
 }
 
 impl Answer {
+    /// The body as it came.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The body as `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, CallError> {
         serde_json::from_slice(&self.body).map_err(|fault| {
@@ -230,12 +275,22 @@ fn header<'a>(response: &'a minreq::ResponseLazy, name: &str) -> Option<&'a str>
     found.map(|(_, value)| value.as_str())
 }
 
+/// The cursor of a `Link: <…?cursor=…>; rel="next"`; its path is left alone, since the server does not
+/// know what stands before its paths here.
+fn cursor_of(link: &str) -> Option<String> {
+    let (target, _) = link.strip_prefix('<')?.split_once(">; rel=\"next\"")?;
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|pair| pair.strip_prefix("cursor=")).map(segment)
+}
+
 /// Reads to the end. minreq takes a connection that breaks off for an end, so what was promised is
 /// counted here.
-fn read_body(
-    response: &mut minreq::ResponseLazy,
-    promised: Option<u64>,
-) -> Result<Vec<u8>, CallError> {
+fn read_body(response: &mut minreq::ResponseLazy) -> Result<Vec<u8>, CallError> {
+    if matches!(response.status_code, 204 | 304) {
+        return Ok(Vec::new());
+    }
+    let promised: Option<u64> =
+        header(response, "content-length").and_then(|length| length.parse().ok());
     let mut body = Vec::new();
     response
         .take(ANSWER_LIMIT_BYTES + 1)
@@ -258,121 +313,21 @@ fn refusal(status: u16, body: &[u8], retry_after: Option<Duration>) -> CallError
     let text = match &json["error"] {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Null => String::from_utf8_lossy(body).into_owned(),
-        fields => fields.to_string(),
+        fields => in_words(fields),
     };
     let one_line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let text = one_line.take(REFUSAL_TEXT_LIMIT).collect();
     CallError::Refused { status, code, text, retry_after }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use std::net::TcpListener;
-    use std::thread::JoinHandle;
-
-    const SHORT: Duration = Duration::from_secs(5);
-
-    /// Answers one connection with `answer` and gives back what was asked.
-    fn one_answer(answer: &'static str) -> (Client, JoinHandle<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let asked = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut head = [0; 4096];
-            let read = stream.read(&mut head).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8_lossy(&head[..read]).into_owned()
-        });
-        (Client::new(&url, Some("k-1".into())).unwrap(), asked)
-    }
-
-    #[test]
-    fn an_address_that_cannot_work_is_refused_with_the_way_out() {
-        let table = [
-            ("https://host", "https comes with a later version"),
-            ("HTTPS://host", "https comes with a later version"),
-            ("host:5000", "must begin with http://"),
-            ("http://", "must begin with http://"),
-            ("http://:80", "the host must be"),
-            ("http://user@host", "the host must be"),
-            ("http://a b", "the host must be"),
-            ("http://[::1]:5000", "IPv6"),
-            ("http://host:0", "the port"),
-            ("http://host:70000", "the port"),
-            ("http://host:+80", "the port"),
-            ("http://host/?q=1", "nothing but a path"),
-            ("http://host/a\r\nX: y", "nothing but a path"),
-        ];
-        for (server, expected) in table {
-            let fault = Client::new(server, None).err().expect(server).0;
-            assert!(fault.contains(expected), "{server}: {fault}");
-        }
-        let client = Client::new("http://host:5000/l/lease-1/", None).unwrap();
-        assert_eq!(client.base(), "http://host:5000/l/lease-1");
-    }
-
-    #[test]
-    fn a_key_with_a_line_end_never_reaches_a_header() {
-        assert!(Client::new("http://host", Some("key\r\nX-Evil: 1".into())).is_err());
-        assert!(Client::new("http://host", Some("ключ".into())).is_err());
-    }
-
-    #[test]
-    fn a_segment_cannot_change_the_path() {
-        assert_eq!(segment("a/b ц%"), "a%2Fb%20%D1%86%25");
-        assert_eq!(segment("x\r\ny?#"), "x%0D%0Ay%3F%23");
-        assert_eq!(segment(".."), "%2E%2E");
-        assert_eq!(segment("rpi4b.local-1_2~"), "rpi4b.local-1_2~");
-    }
-
-    #[test]
-    fn a_call_carries_the_key_and_reads_the_answer() {
-        let (client, asked) = one_answer("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"a\": 1}");
-        let answer = client.post("/api/x", &serde_json::json!({}), SHORT).unwrap();
-        assert_eq!(answer.json::<serde_json::Value>().unwrap()["a"], 1);
-        let asked = asked.join().unwrap();
-        assert!(asked.starts_with("POST /api/x HTTP/1.1\r\n"), "{asked}");
-        assert!(asked.contains("X-Runtime-API-Key: k-1\r\n"), "{asked}");
-    }
-
-    #[test]
-    fn a_refusal_brings_its_status_code_text_and_patience() {
-        let (client, _asked) = one_answer(
-            "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 30\r\n\r\n\
-             {\"error\":\"Full\",\"code\":\"busy\"}",
-        );
-        let expected = CallError::Refused {
-            status: 503,
-            code: "busy".into(),
-            text: "Full".into(),
-            retry_after: Some(Duration::from_secs(7)),
-        };
-        assert_eq!(client.get("/", SHORT).unwrap_err(), expected);
-    }
-
-    #[test]
-    fn a_redirect_is_never_followed() {
-        let (client, _asked) = one_answer(
-            "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-        );
-        let refused = client.get("/", SHORT).unwrap_err();
-        assert!(matches!(refused, CallError::Refused { status: 301, .. }), "{refused}");
-    }
-
-    #[test]
-    fn half_an_answer_counts_as_none() {
-        let (client, _asked) = one_answer("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"a\":1}");
-        assert!(matches!(client.get("/", SHORT), Err(CallError::Unreachable(_))));
-    }
-
-    #[test]
-    fn a_closed_port_is_unreachable() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        drop(listener);
-        let client = Client::new(&url, None).unwrap();
-        assert!(matches!(client.get("/", SHORT), Err(CallError::Unreachable(_))));
-    }
+/// What a validation found, field by field: `prompt: Required; priority: Expected number, …`.
+fn in_words(error: &serde_json::Value) -> String {
+    let texts = |list: &serde_json::Value| -> Vec<String> {
+        let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(|text| text.as_str()).map(str::to_owned).collect()
+    };
+    let mut parts = texts(&error["formErrors"]);
+    let fields = error["fieldErrors"].as_object().into_iter().flatten();
+    parts.extend(fields.map(|(name, list)| format!("{name}: {}", texts(list).join(", "))));
+    if parts.is_empty() { error.to_string() } else { parts.join("; ") }
 }

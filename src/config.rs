@@ -10,6 +10,7 @@ mod base_url;
 mod env_file;
 mod error;
 mod network;
+mod people;
 mod secret;
 mod sources;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use log::LevelFilter;
 pub use base_url::{BaseUrl, UrlFault, parse_base_url};
 pub use error::ConfigError;
 pub use network::Network;
+pub use people::{EnvFile, PeopleConfig};
 pub use secret::Secret;
 pub use sources::{DEFAULT_ENV_FILE, ReadFile, environment_for_children};
 pub use worker::WorkerConfig;

@@ -21,4 +21,5 @@ pub mod store; // the only one that knows redb: a hot file, an archive, commits 
 pub mod background; // duties beside the requests: the mover to the archive
 pub mod clock; // time as a value: monotonic decides, wall is for people
 pub mod worker; // on a fleet machine: claims tasks and runs Claude CLI on them
-pub mod client; // blocking HTTP to our own API, for the worker
+pub mod people; // the commands for people: submit, tasks, workers and so on
+pub mod client; // blocking HTTP to our own API, for the worker and for people

@@ -4,7 +4,7 @@
 //! Not here: anything that a test would want to call.
 
 use bloom_runtime::cli::{self, Command};
-use bloom_runtime::{compaction, doctor, run};
+use bloom_runtime::{compaction, doctor, people, run};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Ok(Command::Worker(flags)) => run::work(&flags),
         Ok(Command::Compact(flags)) => compaction::compact(&flags),
         Ok(Command::Doctor(flags)) => doctor::doctor(&flags),
+        Ok(Command::People(command)) => people::run(&command),
         Err(early) => {
             // A reader that is gone has read enough.
             let _ = match early.code {

@@ -38,6 +38,7 @@ say "lints"
 cargo clippy --locked --all-targets -- -D warnings
 say "the planted bugs still apply (sh tests/planted.sh plants them)"
 need patch patch
+need bash bash
 for planted in tests/planted/*.patch; do
     patch --dry-run -s -f -p1 <"$planted" || { echo "$planted no longer applies" >&2; exit 1; }
 done

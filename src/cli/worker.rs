@@ -3,11 +3,11 @@
 //! Values are kept as they were written; `config` checks them. Not here: the key, which is never a flag.
 
 use super::concurrency;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::path::PathBuf;
 
 /// Run Claude CLI on the tasks of a server.
-#[derive(FromArgs, Debug, Default, PartialEq)]
+#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(
     subcommand,
     name = "worker",

@@ -27,6 +27,7 @@ const PLAIN: &[&str] = &[
     "AGENT_LIMITS",
     "ALLOWED_HOSTS",
     "BLOOM_RUNTIME_PORT",
+    "BLOOM_SERVER",
     "DATA_DIR",
     "FORCE_HTTPS",
     "HOST",
@@ -154,6 +155,14 @@ impl<'a> Sources<'a> {
     /// A secret that travels in an HTTP header. Errors as [`Self::secret`], and a value that no header
     /// can carry as it is.
     pub fn header_secret(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
+        Ok(self.placed_header_secret(name)?.map(|(secret, _)| secret))
+    }
+
+    /// The same with the place that it comes from.
+    pub fn placed_header_secret(
+        &self,
+        name: &str,
+    ) -> Result<Option<(Secret, String)>, ConfigError> {
         let Some((secret, subject)) = self.secret(name)? else { return Ok(None) };
         let text = secret.expose();
         let fault = if text.chars().any(char::is_control) {
@@ -161,7 +170,7 @@ impl<'a> Sources<'a> {
         } else if text.trim() != text {
             "begins or ends with a blank, which an HTTP header loses"
         } else {
-            return Ok(Some(secret));
+            return Ok(Some((secret, subject)));
         };
         let example = format!("{name}=0f8b6c2e5d (for a good one: openssl rand -hex 32)");
         Err(ConfigError::new(subject, fault, example))
@@ -206,6 +215,12 @@ pub fn process_environment() -> Result<BTreeMap<String, String>, ConfigError> {
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn environment_for_children() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
+}
+
+/// One variable of the environment that is no setting of ours, such as `HOME`.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The env file's path and text: the one asked for, which must be there, or the default one, which

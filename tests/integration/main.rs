@@ -22,6 +22,7 @@ mod main_job;
 #[path = "../standin/messages.rs"]
 mod messages;
 mod operations;
+mod people;
 mod probes;
 mod recorded;
 mod retention;
