@@ -191,9 +191,21 @@ impl Config {
         }));
         let facts = [
             (
-                self.public_url.is_some() || self.membridge_agent_key.is_some(),
-                "PUBLIC_URL and MEMBRIDGE_AGENT_KEY are checked but not used: this version pushes no \
-                 tasks, workers claim them",
+                self.public_url.is_none(),
+                "tasks are not pushed to agents that wait to be called: PUBLIC_URL is not set, so they \
+                 could not call back",
+            ),
+            (
+                self.public_url.is_some() && self.membridge_agent_key.is_none(),
+                "MEMBRIDGE_AGENT_KEY is not set: agents that have a key will refuse pushed tasks",
+            ),
+            (
+                self.public_url.is_some()
+                    && self.membridge_agent_key.is_some()
+                    && self.runtime_api_key.is_none()
+                    && !self.host.is_loopback(),
+                "whoever reaches the server can register as a worker and is then sent \
+                 MEMBRIDGE_AGENT_KEY; set RUNTIME_API_KEY",
             ),
             (
                 self.session_secret.is_some(),

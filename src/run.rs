@@ -5,12 +5,14 @@
 //! Not here: what each part does.
 
 use crate::api::App;
+use crate::background::push::{self, Pusher};
 use crate::background::{mover, probes, retention};
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BaseUrl, Config, Secret, parse_base_url};
 use crate::engine::{self, Engine, EngineThread, Settings};
 use crate::membridge::Membridge;
+use crate::membridge_agent::Agents;
 use crate::store::{Opened, Store, StoreError};
 use crate::worker::{self, Stop};
 use crate::{exit, logging, server};
@@ -154,6 +156,7 @@ fn try_serve(flags: &ServeFlags) -> Result<(), Failure> {
         clock.clone(),
         engine::system_random(),
         config.agent_limits.as_slice().into(),
+        config.public_url.is_some(),
     )?;
     let runtime = runtime()?;
     let running = run(flags, &config, &opened, &engine, clock, listener, &mut writer);
@@ -188,7 +191,15 @@ async fn run(
     let membridge = Arc::new(membridge(config, settings, clock.clone()));
     let (tell_stop, stopping) = watch::channel(false);
     let random = engine::system_random()() as u64;
-    let app = App::new(config, engine.clone(), membridge, clock.clone(), random, stopping.clone());
+    let mut app =
+        App::new(config, engine.clone(), membridge, clock.clone(), random, stopping.clone());
+    let agents = Arc::new(Agents::new(config.membridge_agent_key.as_ref()));
+    let pushing = config.public_url.clone().map(|url| {
+        let key = config.membridge_agent_key.clone();
+        push::start(Pusher::new(engine.clone(), agents.clone(), clock.clone(), url, key))
+    });
+    let (grant, pushing) = pushing.unzip();
+    app.pusher = grant;
 
     for line in description(config).into_iter().skip(1).chain(config.notes()) {
         say(line);
@@ -212,13 +223,15 @@ async fn run(
     let moving = tokio::spawn(mover::run(engine.clone(), stopping.clone()));
     let removing = retention::run(engine.clone(), clock, config.retention_days, stopping.clone());
     let removing = tokio::spawn(removing);
-    let probing = tokio::spawn(probes::run(engine.clone(), stopping));
+    let probing = tokio::spawn(probes::run(engine.clone(), agents, stopping));
     let mut signals = Signals::listen();
     let failed = tokio::select! {
         () = signals.next() => None,
         failed = &mut writer.failed => Some(failed),
     };
     say("stopping: no new connections, what runs gets 10 s");
+    // What agents do is left to them; their callbacks count after the next start.
+    pushing.iter().for_each(tokio::task::JoinHandle::abort);
     engine.release_waiting();
     if let Some((stop, thread)) = local_worker {
         // The worker first, while there is still a server that takes its results.

@@ -5,6 +5,7 @@
 //! sockets (`server`), rules (`domain`), JSON shapes (`wire`).
 
 mod config;
+mod dispatch;
 mod events;
 mod lists;
 mod task_log;
@@ -13,7 +14,7 @@ mod workers;
 
 use crate::clock::Clock;
 use crate::config::{Config, Network, Secret};
-use crate::engine::{ByHand, Engine};
+use crate::engine::{ByHand, ClaimAnswer, Engine};
 use crate::http::answer::{Answer, AnswerBudget, TEXT, bytes, with_header};
 use crate::http::body::{
     BODY_BYTES_MAX, Budget, OPEN_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, Use, payload, receive,
@@ -34,7 +35,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 const API_KEY: &str = "x-runtime-api-key";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,6 +64,8 @@ pub struct App {
     pages: Arc<Semaphore>,
     listeners: Arc<AtomicUsize>,
     stopping: watch::Receiver<bool>,
+    /// Where a granted task goes to be pushed; none when tasks are not pushed.
+    pub pusher: Option<mpsc::Sender<ClaimAnswer>>,
     /// Tells this run's request ids from another's.
     run: u64,
     requests: AtomicU64,
@@ -120,6 +123,7 @@ impl App {
             pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
             listeners: Arc::default(),
             stopping,
+            pusher: None,
             run,
             requests: AtomicU64::new(0),
         }
@@ -284,6 +288,7 @@ impl App {
             Endpoint::RequeueMany => self.change_many(&call, ByHand::Requeue).await,
             Endpoint::CancelMany => self.change_many(&call, ByHand::Cancel).await,
             Endpoint::HandBack => self.hand_back(&call).await,
+            Endpoint::Dispatch => self.dispatch_task(&call).await,
             Endpoint::Requeue => self.requeue(&call).await,
             Endpoint::Cancel => self.cancel(&call).await,
             Endpoint::TaskLog => self.task_log(&call).await,

@@ -4,4 +4,5 @@
 
 pub mod mover;
 pub mod probes;
+pub mod push;
 pub mod retention;

@@ -22,6 +22,20 @@ impl BaseUrl {
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
+
+    /// `host:port`, as a `Host` header has it, and the path behind it, which may be empty.
+    pub fn authority_and_path(&self) -> (&str, &str) {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split_at(rest.find('/').unwrap_or(rest.len()))
+    }
+
+    /// The host without the brackets of an IPv6 address, and the port to call.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        let (host, port) = split_host_and_port(self.authority_and_path().0);
+        let usual = if self.is_https() { 443 } else { 80 };
+        let port = port.and_then(|digits| digits.parse().ok()).unwrap_or(usual);
+        (host.trim_matches(['[', ']']), port)
+    }
 }
 
 impl fmt::Display for BaseUrl {
@@ -139,6 +153,19 @@ mod tests {
             assert_eq!(parse_base_url(text).unwrap().as_str(), kept);
         }
         assert!(parse_base_url("HTTPS://h").unwrap().is_https());
+    }
+
+    #[test]
+    fn a_url_comes_apart_into_what_a_call_needs() {
+        for (text, authority, path, place) in [
+            ("http://pi:8001/pre/fix", "pi:8001", "/pre/fix", ("pi", 8001)),
+            ("http://pi", "pi", "", ("pi", 80)),
+            ("https://[fd00::1]/a", "[fd00::1]", "/a", ("fd00::1", 443)),
+            ("http://[::1]:8001", "[::1]:8001", "", ("::1", 8001)),
+        ] {
+            let url = parse_base_url(text).unwrap();
+            assert_eq!((url.authority_and_path(), url.host_and_port()), ((authority, path), place));
+        }
     }
 
     #[test]

@@ -64,8 +64,13 @@ pub struct HandBack {
 impl HandBack {
     /// The task has lost nothing by it.
     pub fn gives_attempt_back(&self) -> bool {
-        matches!(self.code.as_str(), "worker_stopping" | "usage_limit")
+        matches!(self.code.as_str(), "worker_stopping" | "usage_limit" | "push_busy")
             || UNFIT.contains(&self.code.as_str())
+    }
+
+    /// Whether the worker had a part in it; otherwise it is no sign of life.
+    pub fn is_of_worker(&self) -> bool {
+        !matches!(self.code.as_str(), "agent_unreachable" | "agent_died" | "push_busy")
     }
 
     /// How long the worker takes no tasks.

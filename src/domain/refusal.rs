@@ -34,6 +34,8 @@ pub enum Refusal {
 /// Why no worker may take the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoWorker {
+    /// It is not one that tasks are pushed to.
+    NotPushable,
     NoneRegistered,
     Unknown,
     NotOnline,

@@ -77,7 +77,7 @@ pub fn pick_worker<'a>(
 fn nearness(reason: NoWorker) -> u8 {
     match reason {
         NoWorker::NoneRegistered => 0,
-        NoWorker::Unknown => 1,
+        NoWorker::Unknown | NoWorker::NotPushable => 1,
         NoWorker::NotOnline => 2,
         NoWorker::NoClaudeCli => 3,
         NoWorker::LabelMissing => 4,

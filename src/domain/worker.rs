@@ -86,6 +86,9 @@ pub struct Worker {
     pub draining: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooling: Option<Cooling>,
+    /// It gave an address, but asks for tasks itself, so that none are pushed to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub claims: bool,
 }
 
 /// A registration; `None` means that the caller did not say.
@@ -126,7 +129,10 @@ pub fn register(
         install_method: None,
         draining: false,
         cooling: None,
+        claims: false,
     });
+    let program = |worker: &Worker| (worker.url.clone(), worker.agent_version.clone());
+    let before = program(&worker);
     fn set<T>(place: &mut T, said: Option<T>) {
         if let Some(said) = said {
             *place = said;
@@ -141,6 +147,8 @@ pub fn register(
     set(&mut worker.agent_version, registration.agent_version.map(Some));
     set(&mut worker.os_info, registration.os_info.map(Some));
     set(&mut worker.install_method, registration.install_method.map(Some));
+    // Another program, or another place, may be one that waits to be called.
+    worker.claims &= program(&worker) == before;
     worker
 }
 

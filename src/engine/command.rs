@@ -21,6 +21,8 @@ pub type Reply<T> = oneshot::Sender<Result<T, EngineError>>;
 pub enum WorkerChoice {
     Automatic,
     Named(WorkerId),
+    /// One that tasks are pushed to: this one, or any.
+    Pushed(Option<WorkerId>),
     /// Named by something that can be no worker.
     Nobody,
 }
@@ -74,9 +76,21 @@ pub enum Command {
         wait_ms: u64,
         reply: Reply<Option<ClaimAnswer>>,
     },
+    /// The server's own claim for a worker that it pushes to: no sign of life of it.
+    ClaimFor {
+        worker: WorkerId,
+        wait_ms: u64,
+        reply: Reply<Option<ClaimAnswer>>,
+    },
     Heartbeat {
         task: TaskId,
         claim: LeaseClaim,
+        reply: Reply<LeaseView>,
+    },
+    /// The server's own heartbeat for a task that it has pushed: no sign of life of the worker.
+    Keep {
+        task: TaskId,
+        lease: LeaseId,
         reply: Reply<LeaseView>,
     },
     /// `completed` is None when its fields are wrong.
@@ -187,6 +201,8 @@ pub struct WorkerView {
     pub status: WorkerStatus,
     pub last_heartbeat: Option<i64>,
     pub active_leases: u32,
+    /// The server calls it with tasks, since it gave an address and asks for none.
+    pub pushed: bool,
 }
 
 /// A granted lease; the worker is shown as it was before.
@@ -234,5 +250,10 @@ impl LeaseView {
 impl WorkerView {
     pub fn is_online(&self) -> bool {
         self.status == WorkerStatus::Online
+    }
+
+    /// Where it is called with tasks.
+    pub fn push_address(&self) -> Option<&str> {
+        self.pushed.then_some(self.worker.url.as_str())
     }
 }

@@ -150,6 +150,15 @@ impl Core {
         Ok(core)
     }
 
+    /// From now on tasks are pushed to workers that wait to be called.
+    pub fn push(&mut self) {
+        self.workers.push();
+        let mut index = self.visible.index();
+        for id in self.workers.ids() {
+            index.put_worker(id, self.workers.view(id));
+        }
+    }
+
     /// Reads beside this writer.
     pub fn query(&self) -> Query {
         Query::new(self.store.clone(), self.visible.clone())
@@ -246,8 +255,9 @@ impl Core {
                 index.renew(task, renewal);
             }
         }
+        let mut pushed_changed = false;
         for id in &batch.touched_workers {
-            index.put_worker(id, self.workers.view(id));
+            pushed_changed |= index.put_worker(id, self.workers.view(id));
         }
         index.counters = self.counters;
         index.agents_active.copy_from_slice(self.agents.active());
@@ -258,6 +268,9 @@ impl Core {
         }
         let backlog = index.backlog(self.journal_records);
         drop(index);
+        if pushed_changed {
+            self.visible.pushed.send_replace(());
+        }
         self.logs.tell(batch.changes.tasks.values().map(|task| (task.seq(), task.status)));
         self.visible.backlog.send_if_modified(|known| std::mem::replace(known, backlog) != backlog);
     }

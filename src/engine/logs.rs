@@ -187,6 +187,11 @@ impl Follower {
         self.logs.after(self.task, after, limit)
     }
 
+    /// The task's status, if it has changed since it is followed.
+    pub fn status(&self) -> Option<TaskStatus> {
+        self.logs.kept().logs.get(&self.task)?.status
+    }
+
     /// Waits until there is more to know.
     pub async fn changed(&mut self) {
         self.news.changed().await.expect("the log is kept while it is followed");

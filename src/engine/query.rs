@@ -12,7 +12,7 @@ use crate::domain::{
     ArtifactId, LeaseStatus, Outcome, Refusal, Task, TaskId, TaskSpec, TaskStatus, WorkerId,
 };
 use crate::store::{Archive, AuditEntry, Copied, Hot, OutcomeFacts, Settings, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The counts of `GET /stats`.
@@ -306,6 +306,27 @@ impl Query {
         drop(index);
         rows.sort_unstable_by_key(|view| view.worker.seq);
         Filling::all(limit, rows, |view| view.worker.seq)
+    }
+
+    /// Workers that gave an address.
+    pub fn addresses(&self) -> Vec<(WorkerId, String)> {
+        let index = self.visible.index();
+        let workers = index.workers().map(|view| &view.worker);
+        let with_address = workers.filter(|worker| !worker.url.is_empty());
+        with_address.map(|worker| (worker.id.clone(), worker.url.clone())).collect()
+    }
+
+    /// Workers that are called with tasks, and where.
+    pub fn push_addresses(&self) -> HashMap<WorkerId, String> {
+        let index = self.visible.index();
+        let address =
+            |view: &WorkerView| Some((view.worker.id.clone(), view.push_address()?.into()));
+        index.workers().filter_map(address).collect()
+    }
+
+    /// Where a worker is called with tasks.
+    pub fn push_address(&self, id: &WorkerId) -> Option<String> {
+        self.visible.index().worker(id)?.push_address().map(str::to_owned)
     }
 
     /// What keeps the disk from taking writes at the moment.

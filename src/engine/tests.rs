@@ -7,6 +7,7 @@ mod archive;
 mod commits;
 mod fleet;
 mod leases;
+mod push;
 mod retention;
 mod waiting;
 

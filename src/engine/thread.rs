@@ -12,7 +12,7 @@ use super::{
     EngineError, Events, LeaseAnswer, LeaseView, NewLease, Reply, TaskLogs, TaskView, WorkerView,
 };
 use crate::clock::Clock;
-use crate::domain::{self, HandBack, LeaseClaim, NewTask, Registration, TaskId, WorkerId};
+use crate::domain::{self, HandBack, LeaseClaim, LeaseId, NewTask, Registration, TaskId, WorkerId};
 use crate::store::{Copied, DueTask, Store, StoreError};
 use rustix::process::setpriority_process;
 use std::collections::HashSet;
@@ -38,6 +38,7 @@ pub struct Engine {
     events: Arc<Events>,
     logs: Arc<TaskLogs>,
     backlog: watch::Receiver<Backlog>,
+    pushed: watch::Receiver<()>,
 }
 
 /// The running writer.
@@ -54,8 +55,12 @@ pub fn start(
     clock: Arc<dyn Clock>,
     random: RandomIds,
     agent_limits: AgentLimits,
+    pushes: bool,
 ) -> Result<(Engine, EngineThread), StoreError> {
     let mut core = Core::open_limited(store, random, clock.now(), agent_limits)?;
+    if pushes {
+        core.push();
+    }
     // One wake-up of the runtime for all answers of a batch; bounded by the callers that wait.
     let (deliveries, answers) = mpsc::unbounded_channel();
     core.deliver_by(move |delivery| {
@@ -71,6 +76,7 @@ pub fn start(
         events: core.events.clone(),
         logs: core.logs.clone(),
         backlog: core.visible.backlog.subscribe(),
+        pushed: core.visible.pushed.subscribe(),
     };
     let thread = std::thread::Builder::new()
         .name("writer".into())
@@ -171,6 +177,20 @@ impl Engine {
         wait_ms: u64,
     ) -> Result<Option<ClaimAnswer>, EngineError> {
         self.ask(|reply| Command::Claim { worker, ttl_seconds, wait_ms, reply }).await
+    }
+
+    /// The same on behalf of a worker that is called with its tasks. An error when it is none of those.
+    pub async fn claim_for(
+        &self,
+        worker: WorkerId,
+        wait_ms: u64,
+    ) -> Result<Option<ClaimAnswer>, EngineError> {
+        self.ask(|reply| Command::ClaimFor { worker, wait_ms, reply }).await
+    }
+
+    /// Keeps the lease of a task that was pushed.
+    pub async fn keep(&self, task: TaskId, lease: LeaseId) -> Result<LeaseView, EngineError> {
+        self.ask(|reply| Command::Keep { task, lease, reply }).await
     }
 
     pub async fn heartbeat(
@@ -342,6 +362,11 @@ impl Engine {
     /// What running tasks say of themselves.
     pub fn logs(&self) -> &Arc<TaskLogs> {
         &self.logs
+    }
+
+    /// Wakes when it changes who is called with tasks, or where.
+    pub fn pushed(&self) -> watch::Receiver<()> {
+        self.pushed.clone()
     }
 
     /// How much waits for the way to the archive; changes wake.

@@ -33,6 +33,8 @@ pub struct Visible {
     index: Mutex<Index>,
     trouble: Mutex<Option<NotWritten>>,
     pub(super) backlog: watch::Sender<Backlog>,
+    /// Who is called with tasks, or where, has changed.
+    pub(super) pushed: watch::Sender<()>,
 }
 
 /// The memory of the hot file.
@@ -65,6 +67,7 @@ impl Visible {
             index: Mutex::default(),
             trouble: Mutex::default(),
             backlog: watch::Sender::new(Backlog::Nothing),
+            pushed: watch::Sender::new(()),
         }
     }
 
@@ -143,11 +146,15 @@ impl Index {
         self.renewals.insert(task, renewal);
     }
 
-    pub(super) fn put_worker(&mut self, id: &WorkerId, view: Option<WorkerView>) {
+    /// Whether that changes who is called with tasks, or where.
+    pub(super) fn put_worker(&mut self, id: &WorkerId, view: Option<WorkerView>) -> bool {
+        let known = self.workers.get(id).and_then(WorkerView::push_address);
+        let changes = known != view.as_ref().and_then(WorkerView::push_address);
         match view {
             Some(view) => self.workers.insert(id.clone(), view),
             None => self.workers.remove(id),
         };
+        changes
     }
 
     /// Lays what heartbeats moved over a stored task.

@@ -42,11 +42,23 @@ pub struct Workers {
     checks: BTreeSet<(Mono, WorkerId)>,
     rests: BTreeSet<(Mono, WorkerId)>,
     served: ServedTime,
+    /// Whether tasks are pushed at all.
+    pushes: bool,
 }
 
 impl Workers {
     pub fn new(served: ServedTime) -> Self {
         Workers { served, ..Workers::default() }
+    }
+
+    /// From now on tasks are pushed to those that wait to be called.
+    pub fn push(&mut self) {
+        self.pushes = true;
+    }
+
+    pub fn is_pushed(&self, id: &WorkerId) -> bool {
+        let waits_to_be_called = |worker: &Worker| !worker.url.is_empty() && !worker.claims;
+        self.pushes && self.stored(id).is_some_and(|stored| waits_to_be_called(&stored.worker))
     }
 
     /// Puts a record in, as heard of now.
@@ -114,7 +126,7 @@ impl Workers {
         now: Mono,
         was_online: impl Fn(&WorkerId) -> bool,
     ) {
-        let fresh = Workers::new(self.served);
+        let fresh = Workers { pushes: self.pushes, ..Workers::new(self.served) };
         let mut known = std::mem::replace(self, fresh);
         for stored in stored {
             let id = stored.worker.id.clone();
@@ -246,6 +258,7 @@ impl Workers {
             },
             last_heartbeat: slot.stored.last_heartbeat,
             active_leases: self.loads.get(id).map_or(0, |load| load.active_leases),
+            pushed: self.is_pushed(id),
         })
     }
 

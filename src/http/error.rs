@@ -211,6 +211,7 @@ fn no_worker_code(reason: NoWorker) -> &'static str {
     match reason {
         NoWorker::NoneRegistered => "no_worker_registered",
         NoWorker::Unknown => "worker_unknown",
+        NoWorker::NotPushable => "worker_not_pushable",
         NoWorker::NotOnline => "worker_not_online",
         NoWorker::NoClaudeCli => "worker_without_claude_cli",
         NoWorker::LabelMissing => "worker_label_missing",

@@ -25,6 +25,7 @@
 //! POST   /api/runtime/llm-tasks/:id/heartbeat
 //! POST   /api/runtime/llm-tasks/:id/complete
 //! POST   /api/runtime/llm-tasks/:id/release
+//! POST   /api/runtime/llm-tasks/:id/dispatch
 //! POST   /api/runtime/llm-tasks/:id/requeue
 //! POST   /api/runtime/llm-tasks/:id/cancel
 //! GET    /api/runtime/leases
@@ -69,6 +70,7 @@ pub enum Endpoint {
     Attempts,
     Waiting,
     HandBack,
+    Dispatch,
     Requeue,
     RequeueMany,
     CancelMany,
@@ -117,6 +119,7 @@ const ROWS: &[Row] = &[
     (&["llm-tasks", ":", "heartbeat"], &[(Method::POST, Endpoint::Heartbeat)]),
     (&["llm-tasks", ":", "complete"], &[(Method::POST, Endpoint::Complete)]),
     (&["llm-tasks", ":", "release"], &[(Method::POST, Endpoint::HandBack)]),
+    (&["llm-tasks", ":", "dispatch"], &[(Method::POST, Endpoint::Dispatch)]),
     (&["llm-tasks", ":", "requeue"], &[(Method::POST, Endpoint::Requeue)]),
     (&["llm-tasks", ":", "cancel"], &[(Method::POST, Endpoint::Cancel)]),
     (&["leases"], &[(Method::GET, Endpoint::Leases)]),

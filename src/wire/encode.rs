@@ -146,6 +146,7 @@ struct WorkerJson<'a> {
     active_leases: u32,
     draining: bool,
     cooling: Option<CoolingJson<'a>>,
+    pushed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent_version: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,6 +172,7 @@ pub fn worker(view: &WorkerView) -> impl Serialize + '_ {
         active_leases: view.active_leases,
         draining: worker.draining,
         cooling: worker.cooling.as_ref().map(CoolingJson::from),
+        pushed: view.pushed,
         agent_version: worker.agent_version.as_deref(),
         os_info: worker.os_info.as_deref(),
         install_method: worker.install_method.as_deref(),

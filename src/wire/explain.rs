@@ -134,9 +134,12 @@ fn of_worker(wait: &WorkerWait) -> Reason {
             let text = format!("It works on {active_leases} of {max_concurrency} tasks");
             ("worker_at_capacity", text)
         }
-        Err(NoWorker::NoneRegistered | NoWorker::Unknown | NoWorker::AgentAtLimit) => {
-            ("worker_unknown", "It is not known".to_owned())
-        }
+        Err(
+            NoWorker::NoneRegistered
+            | NoWorker::Unknown
+            | NoWorker::NotPushable
+            | NoWorker::AgentAtLimit,
+        ) => ("worker_unknown", "It is not known".to_owned()),
     };
     let until = wait.until.filter(|_| wait.may_take == Err(NoWorker::Cooling));
     Reason { code, text, until }

@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests own real time and real processes")]
 
 mod bulk;
+#[path = "../standin/agent.rs"]
+mod agent;
 mod concurrency;
 mod contract;
 mod crash;
@@ -24,6 +26,7 @@ mod messages;
 mod operations;
 mod people;
 mod probes;
+mod push;
 mod recorded;
 mod retention;
 mod steps;

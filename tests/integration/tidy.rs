@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Which of our own modules, and which outside crates, a module's files must never name.
 /// Taken from the table of DESIGN §1: what is not listed there as allowed is listed here.
-const FORBIDDEN: [(&str, &[&str], &[&str]); 9] = [
+const FORBIDDEN: [(&str, &[&str], &[&str]); 10] = [
     (
         "domain",
         &[
@@ -61,6 +61,11 @@ const FORBIDDEN: [(&str, &[&str], &[&str]); 9] = [
         "background",
         &["store", "http", "api", "worker", "client", "server", "cli"],
         &["redb", "hyper"],
+    ),
+    (
+        "membridge_agent",
+        &["engine", "store", "http", "api", "background", "worker", "client", "server", "cli"],
+        &["redb", "minreq"],
     ),
     ("worker", &["engine", "store", "http", "api", "background", "server"], &["redb", "hyper"]),
     ("client", &["engine", "store", "http", "api", "background", "server"], &["redb", "hyper"]),

@@ -6,7 +6,7 @@
 
 use super::Core;
 use crate::clock::Mono;
-use crate::domain::{self, Refusal, WorkerId, context_key};
+use crate::domain::{self, NoWorker, Refusal, WorkerId, context_key};
 use crate::engine::batch::Batch;
 use crate::engine::waiting::Waiter;
 use crate::engine::{ClaimAnswer, EngineError, TaskView};
@@ -15,7 +15,6 @@ use std::collections::HashSet;
 
 impl Core {
     pub(super) fn claim(&mut self, batch: &mut Batch<'_>, waiter: Waiter, wait_ms: u64) {
-        let now = batch.now;
         if waiter.reply.is_closed() {
             return;
         }
@@ -23,13 +22,30 @@ impl Core {
             return batch.answer(waiter.reply, Err(Refusal::WorkerNotFound.into()));
         }
         self.heard_of(batch, &waiter.worker);
+        self.note_claiming(batch, &waiter.worker);
+        self.serve_or_wait(batch, waiter, wait_ms);
+    }
+
+    /// The server's own claim for a worker that it pushes to.
+    pub(super) fn claim_for(&mut self, batch: &mut Batch<'_>, waiter: Waiter, wait_ms: u64) {
+        if waiter.reply.is_closed() {
+            return;
+        }
+        if !self.workers.is_pushed(&waiter.worker) {
+            let refusal = Refusal::NoWorker(NoWorker::NotPushable);
+            return batch.answer(waiter.reply, Err(refusal.into()));
+        }
+        self.serve_or_wait(batch, waiter, wait_ms);
+    }
+
+    fn serve_or_wait(&mut self, batch: &mut Batch<'_>, waiter: Waiter, wait_ms: u64) {
         match self.next_task_for(&waiter.worker) {
             Some(seq) => self.hand_out(batch, seq, waiter),
             None if wait_ms == 0 || self.released => batch.answer(waiter.reply, Ok(None)),
             None if self.waiting.is_full() => {
                 batch.answer(waiter.reply, Err(Refusal::TooManyWaiting.into()));
             }
-            None => self.waiting.push(waiter, now.mono.after_ms(wait_ms)),
+            None => self.waiting.push(waiter, batch.now.mono.after_ms(wait_ms)),
         }
     }
 

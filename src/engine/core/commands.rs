@@ -4,7 +4,8 @@
 //! claims, workers and retention, which stand beside this file.
 
 use super::Core;
-use crate::domain::{self, Audit, Entity};
+use super::tasks::Beat;
+use crate::domain::{self, Audit, Entity, LeaseClaim};
 use crate::engine::batch::Batch;
 use crate::engine::waiting::Waiter;
 use crate::engine::{Command, ConfigChange, EngineError};
@@ -25,8 +26,15 @@ impl Core {
                 let waiter = Waiter { worker, ttl_seconds, reply };
                 self.claim(batch, waiter, wait_ms);
             }
+            Command::ClaimFor { worker, wait_ms, reply } => {
+                self.claim_for(batch, Waiter { worker, ttl_seconds: None, reply }, wait_ms);
+            }
             Command::Heartbeat { task, claim, reply } => {
-                let result = self.heartbeat(batch, task, claim);
+                let result = self.heartbeat(batch, task, claim, Beat::OfWorker);
+                batch.answer(reply, result);
+            }
+            Command::Keep { task, lease, reply } => {
+                let result = self.heartbeat(batch, task, LeaseClaim::Named(lease), Beat::OfServer);
                 batch.answer(reply, result);
             }
             Command::Complete { task, claim, completed, reply } => {

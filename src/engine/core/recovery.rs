@@ -7,6 +7,7 @@
 //! opening an unclean file writes and syncs the header that decides between them, so a commit that is seen
 //! after that is on disk. Not here: how a file is opened (`store`).
 
+use super::tasks::Beat;
 use super::{Command, Core};
 use crate::clock::{Mono, Now};
 use crate::domain::{self, Heartbeat, LeaseClaim, TaskId};
@@ -177,8 +178,18 @@ impl Core {
         let refusal = self.refusal();
         match command {
             Command::Heartbeat { task, claim, reply } => {
-                let result = self.renew(batch, task, claim);
+                let result = self.renew(batch, task, claim, Beat::OfWorker);
                 batch.answer(reply, result);
+            }
+            Command::Keep { task, lease, reply } => {
+                let result = self.renew(batch, task, LeaseClaim::Named(lease), Beat::OfServer);
+                batch.answer(reply, result);
+            }
+            Command::ClaimFor { worker, wait_ms, reply } => {
+                if self.next_task_for(&worker).is_some() {
+                    return batch.answer(reply, Err(refusal));
+                }
+                self.claim_for(batch, Waiter { worker, ttl_seconds: None, reply }, wait_ms);
             }
             Command::Claim { worker, ttl_seconds, wait_ms, reply } => {
                 let waiter = Waiter { worker, ttl_seconds, reply };
@@ -219,10 +230,11 @@ impl Core {
         batch: &mut Batch<'_>,
         id: TaskId,
         claim: LeaseClaim,
+        beat: Beat,
     ) -> Result<LeaseView, EngineError> {
         let task = batch.task(id)?;
         match domain::heartbeat(&task, claim, batch.now.wall)? {
-            Heartbeat::Extended => self.heartbeat(batch, id, claim),
+            Heartbeat::Extended => self.heartbeat(batch, id, claim, beat),
             Heartbeat::Started(_) => Err(self.refusal()),
         }
     }

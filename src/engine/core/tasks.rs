@@ -5,13 +5,21 @@
 
 use super::{Core, LIVE_TASKS_MAX};
 use crate::domain::{
-    self, ArtifactId, Change, Completion, HandBack, HandedBack, Heartbeat, LeaseClaim, LeaseId,
-    NewTask, NoWorker, Refusal, ResultId, Task, TaskId, TaskStatus, When, WorkerId, context_key,
+    self, ArtifactId, Candidate, Change, Completion, HandBack, HandedBack, Heartbeat, LeaseClaim,
+    LeaseId, NewTask, NoWorker, Refusal, ResultId, Task, TaskId, TaskStatus, When, WorkerId,
+    context_key,
 };
 use crate::engine::batch::Batch;
 use crate::engine::{
     Completed, EngineError, LeaseAnswer, LeaseView, NewLease, TaskView, WorkerChoice,
 };
+
+/// Whose heartbeat it is: the server's own is no sign of life of the worker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    OfWorker,
+    OfServer,
+}
 
 impl Core {
     pub(super) fn create(
@@ -61,6 +69,15 @@ impl Core {
                 Some(candidate) => domain::gate(&candidate, &task.labels).map(|()| id),
                 None => Err(NoWorker::Unknown),
             },
+            WorkerChoice::Pushed(None) => {
+                let pushed = |other: &Candidate<'_>| self.workers.is_pushed(&other.worker.id);
+                domain::pick_worker(&task, self.workers.candidates(context).filter(pushed))
+            }
+            WorkerChoice::Pushed(Some(id)) => match self.workers.candidate(id, context) {
+                Some(_) if !self.workers.is_pushed(id) => Err(NoWorker::NotPushable),
+                Some(candidate) => domain::gate(&candidate, &task.labels).map(|()| id),
+                None => Err(NoWorker::Unknown),
+            },
             WorkerChoice::Nobody => Err(NoWorker::Unknown),
         };
         let worker_id = worker.map_err(Refusal::NoWorker)?.clone();
@@ -90,17 +107,20 @@ impl Core {
         batch: &mut Batch<'_>,
         id: TaskId,
         claim: LeaseClaim,
+        beat: Beat,
     ) -> Result<LeaseView, EngineError> {
         let task = self.renewed(batch.task(id)?);
-        let beat = domain::heartbeat(&task, claim, batch.now.wall)?;
+        let decided = domain::heartbeat(&task, claim, batch.now.wall)?;
         let lease = task.lease.as_ref().expect("a heartbeat that counts has a lease");
         let renewal = self.deadlines.set(task.seq(), lease, batch.now);
         batch.renewals.push((task.seq(), renewal));
-        self.heard_of(batch, &lease.worker_id);
+        if beat == Beat::OfWorker {
+            self.heard_of(batch, &lease.worker_id);
+        }
         let mut view = LeaseView::active(&task).expect("a heartbeat that counts has a lease");
         view.last_heartbeat = renewal.last_heartbeat;
         view.expires_at = renewal.expires_at;
-        if let Heartbeat::Started(change) = beat {
+        if let Heartbeat::Started(change) = decided {
             self.apply(batch, Some(&task), change);
         }
         Ok(view)
@@ -153,13 +173,16 @@ impl Core {
         let task = self.renewed(batch.task(id)?);
         let spec = batch.spec(&task)?;
         let rest = given.as_ref().and_then(|given| Some((given.rest_ms()?, given.clone())));
+        let is_of_worker = given.as_ref().is_some_and(HandBack::is_of_worker);
         match domain::hand_back(&task, claim, given, batch.now.wall)? {
             HandedBack::Repeated => Ok(TaskView { task, spec }),
             HandedBack::First(change) => {
                 let holder = task.lease.as_ref().map(|lease| lease.worker_id.clone());
                 let holder = holder.expect("what is handed back was held");
                 let view = TaskView { task: change.task.clone(), spec };
-                self.heard_of(batch, &holder);
+                if is_of_worker {
+                    self.heard_of(batch, &holder);
+                }
                 self.apply(batch, Some(&task), change);
                 if let Some((rest_ms, HandBack { code, note, .. })) = rest {
                     self.rest(batch, &holder, rest_ms, code, note.unwrap_or_default());

@@ -110,6 +110,25 @@ impl Core {
         }
     }
 
+    /// A worker that asks for tasks itself is not called with any from now on.
+    pub(super) fn note_claiming(&mut self, batch: &mut Batch<'_>, id: &WorkerId) {
+        let known = self.workers.stored(id).map(|stored| &stored.worker);
+        let Some(worker) = known.filter(|worker| !worker.url.is_empty() && !worker.claims) else {
+            return;
+        };
+        if self.is_paused(batch.now.mono) {
+            return;
+        }
+        let mut worker = Worker { claims: true, ..worker.clone() };
+        // What failed was a call that it never waited for.
+        worker.cooling = worker.cooling.filter(|rest| !rest.code.starts_with("agent_"));
+        let detail = format!("Worker {id} asks for its tasks, so none are pushed to it");
+        self.change_worker(batch, worker, EventKind::WorkerUpdated, "runtime", detail);
+        while let Some(waiter) = self.waiting.take_for(id) {
+            batch.answer(waiter.reply, Ok(None));
+        }
+    }
+
     fn change_worker(
         &mut self,
         batch: &mut Batch<'_>,
