@@ -3,7 +3,8 @@
 //! `cargo bench --bench load -- [--short] [--seconds N] [--only 64,8,1] [--dir DIR]
 //! [--program PATH] [--log-level WORD]` starts the release binary on a folder of its own in DIR and
 //! drives it over keep-alive connections. With `--hostile [--attack WORD]` it is attacked instead, and
-//! what honest callers notice of that is measured (`hostile`). Figures are for people: nothing here fails on an absolute
+//! what honest callers notice of that is measured (`hostile`); with `--push` it pushes to 100 agents
+//! (`push`). Figures are for people: nothing here fails on an absolute
 //! time. Not here: another machine as generator, so the generator is kept light (one thread, one
 //! task a connection, `wire`) and its own CPU time stands beside the server's.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -14,6 +15,7 @@ mod drive;
 #[allow(dead_code, reason = "shared with the scale program, which uses all of it")]
 mod figures;
 mod hostile;
+mod push;
 #[allow(dead_code, reason = "shared with the scale program, which uses all of it")]
 mod server;
 mod wire;
@@ -39,6 +41,7 @@ struct Options {
     /// The server's own default unless said otherwise: its log lines are part of its work.
     log_level: Option<String>,
     is_hostile: bool,
+    is_push: bool,
     /// Attacks whose name has this word in it.
     attack: String,
 }
@@ -51,6 +54,7 @@ fn options() -> Options {
         program: PathBuf::from(env!("CARGO_BIN_EXE_bloom-runtime")),
         log_level: None,
         is_hostile: false,
+        is_push: false,
         attack: String::new(),
     };
     let mut args = std::env::args().skip(1);
@@ -65,6 +69,7 @@ fn options() -> Options {
                 options.only = numbers.expect("numbers of connections, such as 64,8,1");
             }
             "--hostile" => options.is_hostile = true,
+            "--push" => options.is_push = true,
             "--attack" => options.attack = value(),
             "--dir" => options.dir = value().into(),
             "--log-level" => options.log_level = Some(value()),
@@ -170,6 +175,9 @@ fn main() {
     print_disk("before", &options.dir, calibration);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("epoll").block_on(async {
+        if options.is_push {
+            return push::measure(&options).await;
+        }
         let level = options.log_level.as_deref().map(|level| ("LOG_LEVEL", level));
         let env = unlimited(level.as_slice());
         let mut server = Server::start(&options.program, &options.dir, env).await;

@@ -188,7 +188,7 @@ fn worker() -> impl Strategy<Value = StoredWorker> {
         (worker_id(), prop::sample::select(WorkerStatus::ALL.to_vec())),
         any::<[String; 2]>(),
         (texts(), texts(), any::<[Option<String>; 3]>()),
-        (any::<bool>(), prop::option::of(cooling())),
+        (any::<bool>(), prop::option::of(cooling()), any::<bool>()),
     )
         .prop_map(
             |(numbers, (id, status), [url, db_sha], (labels, ip_addrs, versions), rests)| {
@@ -212,6 +212,7 @@ fn worker() -> impl Strategy<Value = StoredWorker> {
                         install_method,
                         draining: rests.0,
                         cooling: rests.1,
+                        claims: rests.2,
                     },
                     last_heartbeat,
                 }

@@ -78,6 +78,7 @@ impl Model {
             WorkerChoice::Automatic => self.best_of_all(&row.facts),
             WorkerChoice::Named(name) => self.if_it_may(&name.0, &row.facts),
             WorkerChoice::Nobody => self.if_it_may("", &row.facts),
+            WorkerChoice::Pushed(_) => unreachable!("nobody waits to be called in this world"),
         };
         let worker = worker.map_err(Refusal::NoWorker)?;
         let before = self.worker_facts(&worker);
