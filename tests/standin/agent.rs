@@ -11,7 +11,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Less than a third of a lease's usual time: what only a renewal brings about comes too late.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What it does with an order.
 #[derive(Clone, Debug)]
@@ -129,15 +132,15 @@ impl Agent {
 
     /// Waits until something holds of what it saw.
     fn wait<T>(&self, what: &str, mut seen: impl FnMut(&State) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
         let mut state = self.state();
         loop {
             if let Some(value) = seen(&state) {
                 return value;
             }
-            let (next, timeout) =
-                self.shared.1.wait_timeout(state, Duration::from_secs(60)).unwrap();
-            assert!(!timeout.timed_out(), "never came: {what}");
-            state = next;
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "never came: {what}");
+            state = self.shared.1.wait_timeout(state, left).unwrap().0;
         }
     }
 
