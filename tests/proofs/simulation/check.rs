@@ -5,8 +5,8 @@
 //! the answers of a step, which the world compares with the model's before anything else.
 
 use super::facts::{self, Answer, WorkerFacts};
-use super::fleet::SECOND;
 use super::model::{Change, Model, Row};
+use super::promises;
 use super::server::{Server, Stepped};
 use bloom_runtime::domain::{LeaseEnd, LeaseStatus, TaskStatus, WorkerId};
 use bloom_runtime::engine::{EngineError, Page};
@@ -166,7 +166,9 @@ fn wakes(server: &Server, model: &Model) -> Checked {
     let leases = model.live.values().filter(|row| row.facts.lease.is_some()).map(|row| row.due);
     let silences = model.workers.values().filter(|member| member.alive).map(|m| m.silent_at);
     let waits = model.waiting.iter().map(|wait| wait.until);
-    let Some(due) = leases.chain(silences).chain(waits).min() else { return Ok(()) };
+    let rests = model.workers.values().filter_map(|member| Some(member.rest.as_ref()?.due));
+    let all = leases.chain(silences).chain(waits).chain(rests).chain(model.times());
+    let Some(due) = all.min() else { return Ok(()) };
     let wake = server.core.next_wake().map(|wake| wake.0);
     ensure!(
         wake.is_some_and(|wake| wake <= due),
@@ -202,7 +204,7 @@ pub fn records<'a>(
             Some(record) => same("a record", &record, &row.facts)?,
             None => return Err(format!("conservation: task {number} is in neither file")),
         }
-        fences(row)?;
+        promises::history(row)?;
     }
     let beyond = read(hot.task(model.last_task + 1))?;
     ensure!(beyond.is_none(), "conservation: there is a task that nobody created");
@@ -233,16 +235,6 @@ pub fn all(server: &Server, model: &Model) -> Checked {
     }
     (0..LISTS).try_for_each(|which| list(server, model, which))?;
     same("settings", read(server.query.settings())?, model.settings.clone())
-}
-
-/// P3: fencing numbers grow with every grant.
-fn fences(row: &Row) -> Checked {
-    let past = row.facts.past.iter().map(|past| &past.lease);
-    let all: Vec<u32> = past.chain(&row.facts.lease).map(|lease| lease.fence).collect();
-    ensure!(all.is_sorted_by(|a, b| a < b), "P3: fences {all:?} of task {}", row.facts.number);
-    same("P3: the newest fence", all.last().copied().unwrap_or(0), row.facts.grants)?;
-    let has_lease = matches!(row.facts.status, TaskStatus::Leased | TaskStatus::Running);
-    same("P2: it holds a lease when its status says so", row.facts.lease.is_some(), has_lease)
 }
 
 /// Every row of a list, page by page.
@@ -363,55 +355,4 @@ fn workers(server: &Server, model: &Model) -> Checked {
         );
     }
     Ok(())
-}
-
-/// When each active lease was last heard of, in time that has really passed: P4 and P5 without a
-/// model and without the server's clocks.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    signs: BTreeMap<u64, (u64, u64, u64)>,
-}
-
-/// How much later than promised a lease may end.
-const LATE_US: u64 = SECOND;
-
-impl Ledger {
-    /// Everyone who holds a lease gets its full time from now.
-    pub fn restart(&mut self, model: &Model, now: u64) {
-        self.signs.clear();
-        for row in model.live.values() {
-            self.sign(row, now);
-        }
-    }
-
-    fn sign(&mut self, row: &Row, now: u64) {
-        if let Some(lease) = &row.facts.lease {
-            let ttl = u64::from(lease.ttl_seconds) * SECOND;
-            self.signs.insert(row.facts.number, (lease.number, now, ttl));
-        }
-    }
-
-    pub fn check(&mut self, model: &Model, now: u64) -> Checked {
-        for number in &model.touched {
-            let row = model.row(*number).expect("touched");
-            if let Some((lease, heard, ttl)) = self.signs.remove(number) {
-                let ended = row.facts.past.iter().find(|past| past.lease.number == lease);
-                let expired = ended.is_some_and(|past| past.end == LeaseEnd::Expired);
-                ensure!(
-                    !expired || now >= heard + ttl,
-                    "P4: lease {lease} of task {number} ended {} µs early",
-                    heard + ttl - now
-                );
-            }
-            self.sign(row, now);
-        }
-        for (number, (lease, heard, ttl)) in &self.signs {
-            ensure!(
-                now <= heard + ttl + LATE_US,
-                "P5: lease {lease} of task {number} is {} µs overdue",
-                now - heard - ttl
-            );
-        }
-        Ok(())
-    }
 }

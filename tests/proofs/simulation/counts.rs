@@ -4,7 +4,7 @@ use super::model::Model;
 use std::collections::BTreeSet;
 
 /// Every kind of change, and every refusal but those that need a crowd (`limits`).
-const ALL_KINDS: [&str; 27] = [
+const ALL_KINDS: [&str; 35] = [
     "task_created",
     "task_leased",
     "task_running",
@@ -12,6 +12,11 @@ const ALL_KINDS: [&str; 27] = [
     "task_requeued",
     "task_cancelled",
     "lease_expired",
+    "task_released",
+    "worker_cooling",
+    "worker_ready",
+    "worker_drained",
+    "worker_undrained",
     "worker_registered",
     "worker_updated",
     "worker_removed",
@@ -32,6 +37,9 @@ const ALL_KINDS: [&str; 27] = [
     "NoWorker(NotOnline)",
     "NoWorker(LabelMissing)",
     "NoWorker(AtCapacity)",
+    "NoWorker(Draining)",
+    "NoWorker(Cooling)",
+    "NoWorker(AgentAtLimit)",
 ];
 
 /// What a run has seen.
@@ -47,6 +55,10 @@ pub struct Counts {
     pub grants: u64,
     pub expired: u64,
     pub completed: u64,
+    /// Of those, errors that were tried again.
+    pub retried: u64,
+    pub released: u64,
+    pub rests: u64,
     pub refused: u64,
     pub moved: u64,
     pub seconds: u64,
@@ -66,6 +78,9 @@ impl Counts {
         self.grants += other.grants;
         self.expired += other.expired;
         self.completed += other.completed;
+        self.retried += other.retried;
+        self.released += other.released;
+        self.rests += other.rests;
         self.refused += other.refused;
         self.moved += other.moved;
         self.seconds += other.seconds;
@@ -82,7 +97,14 @@ impl Counts {
             match change.kind {
                 "task_leased" => self.grants += 1,
                 "lease_expired" => self.expired += 1,
-                "task_completed" => self.completed += 1,
+                "task_completed" => {
+                    self.completed += 1;
+                    let detail = change.audit.as_ref().and_then(|line| line.detail.as_deref());
+                    let again = detail.is_some_and(|detail| detail.contains("retry in"));
+                    self.retried += u64::from(again);
+                }
+                "task_released" => self.released += 1,
+                "worker_cooling" => self.rests += 1,
                 _ => {}
             }
         }

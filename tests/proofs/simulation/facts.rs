@@ -5,13 +5,14 @@
 //! what should be (`model`), how the engine is asked (`server`).
 
 use bloom_runtime::domain::{
-    self, CompletionStatus, LeaseClaim, LeaseEnd, LeaseId, NewTask, Outcome, Refusal, Registration,
-    Task, TaskId, TaskStatus, WorkerStatus,
+    self, CompletionStatus, Delay, HandBack, LeaseClaim, LeaseEnd, LeaseId, NewTask, Outcome, Refusal,
+    Registration, Retry, Task, TaskId, TaskSpec, TaskStatus, WorkerStatus,
 };
 use bloom_runtime::engine::{LeaseView, Settings, TaskView, WorkerChoice, WorkerView};
 use bloom_runtime::store::Copied;
 
-/// The random part of every id: always the same, so that the model knows each id by its number.
+/// The random part of every id, and every chance: always the same, so that the model knows each id by its
+/// number.
 pub const SALT: u128 = 0x5eed_5eed_5eed_5eed_5eed_5eed_5eed_5eed;
 
 pub fn task_id(number: u64) -> TaskId {
@@ -30,14 +31,17 @@ pub enum Ask {
     Claim { worker: String, ttl_seconds: Option<u32>, wait_ms: u64 },
     Heartbeat { task: TaskId, claim: LeaseClaim },
     Complete { task: TaskId, claim: LeaseClaim, fields: Option<domain::Completed> },
+    HandBack { task: TaskId, claim: LeaseClaim, given: Option<HandBack> },
     Requeue(TaskId),
     Cancel(TaskId),
     Register { worker: String, registration: Registration },
+    Drain { worker: String, on: bool },
     Remove(String),
     HeardOf(String),
     Configure { settings: Option<Settings>, detail: String },
     Archived(Copied),
     Release,
+    Stop,
 }
 
 /// One request on its way through a step. `gone`: its caller no longer waits for the answer.
@@ -65,6 +69,8 @@ pub struct PastFacts {
     pub ended: i64,
     pub end: LeaseEnd,
     pub outcome: Option<u64>,
+    pub code: Option<String>,
+    pub note: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -77,13 +83,32 @@ pub struct TaskFacts {
     pub attempts: u32,
     pub max_attempts: u32,
     pub grants: u32,
-    /// A lease has expired since it was queued by create or by a person.
+    /// A lease has expired, or ended with the task back in the queue, since it was queued by create or
+    /// by a person.
     pub tainted: bool,
+    pub retry: Option<Retry>,
+    pub not_before: Option<i64>,
+    pub delay: Option<DelayFacts>,
     pub status: TaskStatus,
     pub created: i64,
     pub updated: i64,
     pub lease: Option<LeaseFacts>,
     pub past: Vec<PastFacts>,
+}
+
+/// Until when something waits: the store's age, which decides, and what a person reads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DelayFacts {
+    pub age_ms: u64,
+    pub wall: i64,
+}
+
+/// Until when a worker rests, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RestFacts {
+    pub until: DelayFacts,
+    pub code: String,
+    pub message: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +123,8 @@ pub struct WorkerFacts {
     pub heard: Option<i64>,
     pub active: u32,
     pub registered: i64,
+    pub draining: bool,
+    pub rest: Option<RestFacts>,
 }
 
 /// What a completion's answer shows.
@@ -108,6 +135,7 @@ pub struct DoneFacts {
     pub attempts: u32,
     pub updated: i64,
     pub lease: Option<u64>,
+    pub delay: Option<DelayFacts>,
     pub outcome: OutcomeFacts,
 }
 
@@ -119,9 +147,11 @@ pub struct OutcomeFacts {
     pub worker: String,
     pub status: CompletionStatus,
     pub output: Option<String>,
+    pub code: Option<String>,
     pub duration_ms: u64,
     pub at: i64,
     pub attempts: u32,
+    pub retry: Option<DelayFacts>,
 }
 
 /// What somebody is told.
@@ -135,6 +165,7 @@ pub enum Answer {
     Beat(LeaseFacts),
     Done(DoneFacts),
     Registered(WorkerFacts, bool),
+    Worker(WorkerFacts),
     Carried,
     Refused(Refusal),
     /// The commit failed, or the store could not be read: nobody knows.
@@ -144,14 +175,16 @@ pub enum Answer {
 /// What the author wrote, short enough to compare and long enough to tell apart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewTaskFacts {
+    pub agent: String,
     pub length: usize,
     pub ends_with: String,
 }
 
 impl NewTaskFacts {
-    pub fn of(prompt: &str) -> Self {
+    pub fn of(spec: &TaskSpec) -> Self {
+        let (agent, prompt) = (spec.agent_slug.clone(), &spec.prompt);
         let end = prompt.len().saturating_sub(20);
-        NewTaskFacts { length: prompt.len(), ends_with: prompt[end..].to_string() }
+        NewTaskFacts { agent, length: prompt.len(), ends_with: prompt[end..].to_string() }
     }
 }
 
@@ -179,12 +212,18 @@ fn lease(of: &domain::Lease) -> LeaseFacts {
     }
 }
 
+fn delay(of: Delay) -> DelayFacts {
+    DelayFacts { age_ms: of.until_age_ms, wall: of.until }
+}
+
 pub fn task(of: &Task) -> TaskFacts {
     let past = |ended: &domain::EndedLease| PastFacts {
         lease: lease(&ended.lease),
         ended: ended.ended_at,
         end: ended.end,
         outcome: ended.outcome,
+        code: ended.code.clone(),
+        note: ended.note.clone(),
     };
     TaskFacts {
         number: of.id.seq(),
@@ -196,6 +235,9 @@ pub fn task(of: &Task) -> TaskFacts {
         max_attempts: of.max_attempts,
         grants: of.grants,
         tainted: of.expired_since_queued,
+        retry: of.retry,
+        not_before: of.not_before,
+        delay: of.delay.map(delay),
         status: of.status,
         created: of.created_at,
         updated: of.updated_at,
@@ -205,7 +247,15 @@ pub fn task(of: &Task) -> TaskFacts {
 }
 
 pub fn spec(of: &TaskView) -> NewTaskFacts {
-    NewTaskFacts::of(&of.spec.prompt)
+    NewTaskFacts::of(&of.spec)
+}
+
+fn rest(of: &domain::Cooling) -> RestFacts {
+    RestFacts {
+        until: DelayFacts { age_ms: of.until_age_ms, wall: of.until },
+        code: of.code.clone(),
+        message: of.message.clone(),
+    }
 }
 
 pub fn worker(of: &WorkerView) -> WorkerFacts {
@@ -220,6 +270,8 @@ pub fn worker(of: &WorkerView) -> WorkerFacts {
         heard: of.last_heartbeat,
         active: of.active_leases,
         registered: of.worker.registered_at,
+        draining: of.worker.draining,
+        rest: of.worker.cooling.as_ref().map(rest),
     }
 }
 
@@ -231,9 +283,11 @@ pub fn outcome(of: &Outcome) -> OutcomeFacts {
         worker: of.worker_id.0.clone(),
         status: of.status,
         output: of.output.clone(),
+        code: of.code.clone(),
         duration_ms: of.metrics.duration_ms,
         at: of.completed_at,
         attempts: of.attempts,
+        retry: of.retry.map(delay),
     }
 }
 
@@ -244,6 +298,7 @@ pub fn done(task: &Task, of: &Outcome) -> DoneFacts {
         attempts: task.attempts,
         updated: task.updated_at,
         lease: task.shown_lease().map(|lease| lease.id.seq()),
+        delay: task.delay.map(delay),
         outcome: outcome(of),
     }
 }

@@ -25,7 +25,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let server = Server::start(&Disks::default(), 0, 0, 0).expect("opens");
+        let server = Server::start(&Disks::default(), 0, 0, 0, &[]).expect("opens");
         Pair { server, model: Model::new(), now: 0, calls: 0, seen: 0 }
     }
 

@@ -15,6 +15,7 @@ mod limits;
 mod model;
 mod network;
 mod process;
+mod promises;
 mod server;
 mod setup;
 mod weather;

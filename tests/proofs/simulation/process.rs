@@ -30,7 +30,7 @@ impl World {
     /// An orderly stop: whoever waits is answered, both files are closed.
     pub fn stop(&mut self) -> Checked {
         if self.server.is_some() {
-            self.release()?;
+            self.end_in_order()?;
         }
         if self.server.take().is_some() {
             self.come_back();
@@ -42,16 +42,17 @@ impl World {
     pub fn start(&mut self) -> Checked {
         let base = self.weather.below(1_000_000);
         let wall = self.wall();
-        let server = Server::start(&self.disks, self.now, base, wall)?;
+        let limits = self.weather.one(&self.setup.limits);
+        let server = Server::start(&self.disks, self.now, base, wall, &limits)?;
         self.note_disks();
         let now = server.now(self.now, wall);
         self.counts.starts += 1;
-        self.model.restart(now);
+        self.model.restart(now, &limits);
         let everything = self.setup.scrutiny == Scrutiny::Every || self.now >= self.setup.end_us;
         let check = if everything { check::all } else { check::hot_records };
         let mut found = check(&server, &self.model);
         if let Some(mut before) = self.doubtful.take() {
-            before.restart(now);
+            before.restart(now, &limits);
             match (&found, check(&server, &before)) {
                 (Ok(()), _) => self.counts.kept_after_break += 1,
                 (Err(_), Ok(())) => {

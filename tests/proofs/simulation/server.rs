@@ -125,11 +125,18 @@ fn command(ask: Ask) -> (Command, Option<Listener>) {
             let completed = fields.map(Box::new);
             with(say_done, |reply| Command::Complete { task, claim, completed, reply })
         }
+        Ask::HandBack { task, claim, given } => {
+            with(say_task, |reply| Command::HandBack { task, claim, given, reply })
+        }
         Ask::Requeue(task) => with(say_task, |reply| Command::Requeue { task, reply }),
         Ask::Cancel(task) => with(say_task, |reply| Command::Cancel { task, reply }),
         Ask::Register { worker, registration } => {
             let (id, registration) = (WorkerId(worker), Box::new(registration));
             with(say_worker, |reply| Command::Register { id, registration, reply })
+        }
+        Ask::Drain { worker, on } => {
+            let worker = WorkerId(worker);
+            with(|view| Answer::Worker(facts::worker(&view)), |reply| Command::Drain { worker, on, reply })
         }
         Ask::Remove(worker) => {
             let worker = WorkerId(worker);
@@ -142,18 +149,25 @@ fn command(ask: Ask) -> (Command, Option<Listener>) {
         }
         Ask::Archived(copied) => with(carried, |reply| Command::Archived { copied, reply }),
         Ask::Release => (Command::Release, None),
+        Ask::Stop => (Command::Stop, None),
     }
 }
 
 impl Server {
     /// Starts a process on these disks. Its monotonic clock begins wherever it likes.
-    pub fn start(disks: &Disks, now_us: u64, mono_base: u64, wall: i64) -> Result<Server, String> {
+    pub fn start(
+        disks: &Disks,
+        now_us: u64,
+        mono_base: u64,
+        wall: i64,
+        limits: &[(String, u32)],
+    ) -> Result<Server, String> {
         let (hot, archive) = (Drive::open(&disks.hot), Drive::open(&disks.archive));
         let store = Store::open_backends(hot.clone(), archive.clone());
         let store = Arc::new(store.map_err(|error| format!("does not open: {error}"))?);
         let now = Now { mono: Mono(mono_base), wall };
         let random = Box::new(|| facts::SALT);
-        let mut core = Core::open(store.clone(), random, now)
+        let mut core = Core::open_limited(store.clone(), random, now, limits.into())
             .map_err(|error| format!("does not rebuild: {error}"))?;
         let synced_at_delivery = Arc::new(AtomicU64::new(0));
         let (seen, disk) = (synced_at_delivery.clone(), disks.hot.clone());

@@ -12,7 +12,7 @@ use super::network::Line;
 use bloom_runtime::domain::Registration;
 
 /// What can be left out of a run, by name.
-pub const PARTS: [&str; 14] = [
+pub const PARTS: [&str; 19] = [
     "kills",
     "power",
     "commits",
@@ -27,6 +27,11 @@ pub const PARTS: [&str; 14] = [
     "people",
     "strangers",
     "bursts",
+    "retries",
+    "later",
+    "outages",
+    "handbacks",
+    "limits",
 ];
 
 /// The parts of a run that are left out.
@@ -109,9 +114,14 @@ pub struct Setup {
     pub batch: usize,
     pub mover: (usize, usize),
     pub downtime_us: u64,
+    /// Limits of agents; each start has one of these.
+    pub limits: Vec<Limits>,
     pub scrutiny: Scrutiny,
     pub wall: i64,
 }
+
+/// How many tasks of which agent may be leased at a time.
+pub type Limits = Vec<(String, u32)>;
 
 const LATENCIES: [u64; 3] = [SECOND / 2_000, SECOND / 50, SECOND / 2];
 
@@ -121,6 +131,22 @@ fn labels(dice: &mut Dice) -> Vec<Vec<String>> {
         0 => vec![words(&[])],
         1 => vec![words(&[]), words(&[]), words(&["gpu"])],
         _ => vec![words(&[]), words(&["gpu"]), words(&["big"]), words(&["gpu", "big"])],
+    }
+}
+
+pub const AGENTS: [&str; 3] = ["writer", "reviewer", "editor"];
+
+/// None, or always the same, or as somebody changes them between starts.
+fn limits(dice: &mut Dice) -> Vec<Limits> {
+    let mut one = || -> Limits {
+        let limited = AGENTS.into_iter().filter(|_| dice.percent(60)).collect::<Vec<_>>();
+        limited.into_iter().map(|agent| (agent.to_string(), dice.between(1, 2) as u32)).collect()
+    };
+    let (first, second) = (one(), one());
+    match dice.below(4) {
+        0 | 1 => vec![Vec::new()],
+        2 => vec![first],
+        _ => vec![first, second, Vec::new()],
     }
 }
 
@@ -144,6 +170,11 @@ impl Setup {
                 labels: labels.clone(),
                 priorities: dice.one(&[1, 3, 10]),
                 large_percent: dice.one(&[0, 20]),
+                agents: AGENTS.to_vec(),
+                retried_percent: if without.has("retries") { 0 } else { dice.one(&[0, 50, 90]) },
+                backoff_seconds: dice.one(&[(0, 3), (1, 20), (15, 300)]),
+                later_percent: if without.has("later") { 0 } else { dice.one(&[0, 20]) },
+                later_ms: dice.one(&[2_000, 20_000, 100_000]),
             },
             pause_us: pace,
             burst: if crowd { dice.between(200, 600) } else { dice.between(2, 20) },
@@ -156,6 +187,8 @@ impl Setup {
             wait_ms: (0, dice.one(&[0, 2_000, 30_000])),
             work_us: (SECOND / 10, longest_work * SECOND),
             fails_percent: 25,
+            outage_percent: if without.has("outages") { 0 } else { dice.one(&[0, 5, 20]) },
+            hands_back_percent: if without.has("handbacks") { 0 } else { dice.one(&[0, 10, 40]) },
             joins_again_percent: 10,
             rest_us: pace,
             shift: Shift::Always,
@@ -192,7 +225,7 @@ impl Setup {
             at_once: dice.one(&[1, 4, 8]),
             workers: names,
         };
-        if !without.has("strangers") && dice.percent(60) {
+        if dice.percent(60) && !without.has("strangers") {
             actors.push(Actor::Stranger(stranger));
         }
         let lossy = if without.has("loss") { 0 } else { 1 };
@@ -215,6 +248,7 @@ impl Setup {
             batch: dice.one(&[1, 7, 512, 512]),
             mover: dice.one(&[(1, 1), (3, 10), (500, 2_000)]),
             downtime_us: dice.one(&[SECOND / 100, 20 * SECOND]),
+            limits: if without.has("limits") { vec![Vec::new()] } else { limits(&mut dice) },
             scrutiny: Scrutiny::Every,
             wall: 1_790_000_000_000,
         }

@@ -4,13 +4,14 @@
 //! deadline. Must stay true: nothing here depends on anything but the setup; after every step the
 //! engine is compared with the model. Not here: what befalls the machine (`weather`).
 
-use super::check::{self, Checked, Ledger, ensure, same};
+use super::check::{self, Checked, ensure, same};
 use super::counts::Counts;
 use super::dice::{Dice, Digest};
 use super::facts::{Answer, Ask, Call};
 use super::fleet::{Actor, Known, Moment, SECOND, Wish};
 use super::model::Model;
 use super::network::Queue;
+use super::promises::{Ledger, Noted};
 use super::server::{Disks, Server};
 use super::setup::{Scrutiny, Setup};
 use bloom_runtime::domain::LeaseEnd;
@@ -203,7 +204,8 @@ impl World {
 
     /// Lets an actor act, and carries out what it wishes.
     pub fn act(&mut self, actor: usize, act: impl FnOnce(&mut Actor, &mut Moment<'_>)) {
-        let mut moment = Moment { now: self.now, known: &mut self.known, wishes: Vec::new() };
+        let (now, wall) = (self.now, self.wall());
+        let mut moment = Moment { now, wall, known: &mut self.known, wishes: Vec::new() };
         act(&mut self.setup.actors[actor], &mut moment);
         for wish in moment.wishes {
             match wish {
@@ -227,8 +229,8 @@ impl World {
 
     fn receive(&mut self, route: Route, ask: Ask) {
         self.calls += 1;
-        // A sign of life and the release are answered to nobody.
-        if !matches!(ask, Ask::HeardOf(_) | Ask::Release) {
+        // These are answered to nobody.
+        if !matches!(ask, Ask::HeardOf(_) | Ask::Release | Ask::Stop) {
             self.routes.insert(self.calls, route);
         }
         self.inbox.push_back(Call { id: self.calls, ask, gone: false });
@@ -268,11 +270,13 @@ impl World {
         self.moving = false;
     }
 
-    /// Everyone who waits is answered before an orderly stop.
-    pub fn release(&mut self) -> Checked {
-        self.receive(None, Ask::Release);
-        while self.server.is_some() && !self.inbox.is_empty() {
-            self.step()?;
+    /// Everyone who waits is answered before an orderly stop, and what has come before it is done.
+    pub fn end_in_order(&mut self) -> Checked {
+        for ask in [Ask::Release, Ask::Stop] {
+            self.receive(None, ask);
+            while self.server.is_some() && !self.inbox.is_empty() {
+                self.step()?;
+            }
         }
         Ok(())
     }
@@ -295,6 +299,7 @@ impl World {
         for call in calls.iter().filter(|call| call.gone) {
             expected.remove(&call.id);
         }
+        let noted = Noted::of(&calls);
         let stepped = server.step(calls, now);
         if let Some(error) = &stepped.failed {
             let before = before.ok_or(format!("the step failed: {error}"))?;
@@ -321,7 +326,7 @@ impl World {
         }
         check::syncs(&stepped, &self.model)?;
         check::told(server, &self.model, self.events_seen)?;
-        self.ledger.check(&self.model, self.now)?;
+        self.ledger.check(&self.model, self.now, &noted, &stepped.answers)?;
         let every = self.setup.scrutiny == Scrutiny::Every;
         let closely = every || self.model.writes || self.counts.steps.is_multiple_of(8);
         if closely {
@@ -338,6 +343,7 @@ impl World {
         }
         if closely {
             self.trusted_leases()?;
+            self.ledger.nobody_is_stuck(&self.model, self.now, wall)?;
         }
         self.count();
         self.events_seen = self.model.last_change;

@@ -9,7 +9,7 @@ use super::fleet::{
     Actor, Conduct, DAY, Desk, HOUR, Habits, Orders, Person, Producer, SECOND, Shift, Worker,
 };
 use super::network::Line;
-use super::setup::{Fault, Plague, Scrutiny, Setup, Without};
+use super::setup::{AGENTS, Fault, Plague, Scrutiny, Setup, Without};
 use bloom_runtime::domain::Registration;
 
 const WORKERS: u64 = 20;
@@ -32,6 +32,11 @@ impl Setup {
                     labels: vec![Vec::new(), Vec::new(), Vec::new(), gpu.clone()],
                     priorities: 3,
                     large_percent: 20,
+                    agents: AGENTS.to_vec(),
+                    retried_percent: 50,
+                    backoff_seconds: (15, 300),
+                    later_percent: 2,
+                    later_ms: 4 * 3_600_000,
                 },
                 pause_us,
                 burst: 25,
@@ -51,6 +56,8 @@ impl Setup {
                 wait_ms: (55_000, 55_000),
                 work_us: (60 * SECOND, 29 * 60 * SECOND),
                 fails_percent: 5,
+                outage_percent: 1,
+                hands_back_percent: 2,
                 joins_again_percent: 0,
                 rest_us: SECOND / 10,
                 shift: if n < ALWAYS_ON { Shift::Always } else { Shift::Office },
@@ -96,6 +103,7 @@ impl Setup {
             batch: 512,
             mover: (500, 2_000),
             downtime_us: 60 * SECOND,
+            limits: vec![vec![("reviewer".into(), 2)]],
             scrutiny: Scrutiny::Touched,
             wall: 1_790_000_000_000,
         }

@@ -13,7 +13,8 @@ pub use worker::{Conduct, Habits, Worker};
 use super::dice::Dice;
 use super::facts::{Answer, Ask};
 use bloom_runtime::domain::{
-    Completed, CompletionStatus, DesiredFormat, LeaseId, Metrics, NewTask, Policy, TaskId, TaskSpec,
+    Completed, CompletionStatus, DesiredFormat, HandBack, LeaseId, Metrics, NewTask, Policy, TaskId,
+    TaskSpec,
 };
 use std::collections::VecDeque;
 
@@ -96,6 +97,8 @@ pub enum Wish {
 /// The moment in which an actor acts.
 pub struct Moment<'a> {
     pub now: u64,
+    /// What clocks on walls show, Unix milliseconds.
+    pub wall: i64,
     pub known: &'a mut Known,
     pub wishes: Vec<Wish>,
 }
@@ -188,6 +191,16 @@ pub fn new_task(context: &str, prompt: String, timeout_sec: u32) -> NewTask {
         max_attempts: 3,
         retry: None,
         not_before: None,
+    }
+}
+
+/// Why a task comes back, by chance: every kind of consequence is among them.
+pub fn hand_back(dice: &mut Dice) -> HandBack {
+    let codes = ["worker_stopping", "usage_limit", "not_logged_in", "tired"];
+    HandBack {
+        code: dice.one(&codes).into(),
+        note: dice.percent(50).then(|| format!("for reason {}", dice.below(9))),
+        retry_after_seconds: dice.percent(80).then(|| dice.between(0, 20) as u32),
     }
 }
 

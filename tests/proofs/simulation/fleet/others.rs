@@ -2,9 +2,9 @@
 
 use super::super::dice::Dice;
 use super::super::facts::{Ask, lease_id, task_id};
-use super::{Desk, Moment, SECOND, Shift, new_task, result};
+use super::{Desk, Moment, SECOND, Shift, hand_back, new_task, result};
 use bloom_runtime::domain::{
-    LeaseClaim, LeaseId, NewTask, Registration, TaskId, WorkerId, WorkerStatus,
+    LeaseClaim, LeaseId, NewTask, Registration, Retry, TaskId, WorkerId, WorkerStatus,
 };
 use bloom_runtime::engine::{Settings, WorkerChoice};
 
@@ -15,10 +15,17 @@ pub struct Orders {
     pub labels: Vec<Vec<String>>,
     pub priorities: u64,
     pub large_percent: u64,
+    pub agents: Vec<&'static str>,
+    /// Of the tasks, so many are tried again after an error, after so many seconds at first and at most.
+    pub retried_percent: u64,
+    pub backoff_seconds: (u32, u32),
+    /// So many wait for a moment, at most so far away.
+    pub later_percent: u64,
+    pub later_ms: u64,
 }
 
 impl Orders {
-    fn task(&self, dice: &mut Dice) -> NewTask {
+    fn task(&self, dice: &mut Dice, wall: i64) -> NewTask {
         let context = format!("context-{}", dice.below(self.contexts));
         let length = if dice.percent(self.large_percent) { 1_500 } else { 40 };
         let prompt = format!("{:0>length$}", dice.next());
@@ -27,6 +34,15 @@ impl Orders {
         new.priority = dice.below(self.priorities) as u8;
         new.labels = dice.one(&self.labels);
         new.max_attempts = dice.between(1, 4) as u32;
+        new.spec.agent_slug = dice.one(&self.agents).into();
+        let (backoff_seconds, max_backoff_seconds) = self.backoff_seconds;
+        new.retry = dice.percent(self.retried_percent).then(|| Retry {
+            on_error: dice.percent(90),
+            backoff_seconds,
+            max_backoff_seconds,
+        });
+        let soon = wall.saturating_add(dice.below(self.later_ms) as i64);
+        new.not_before = dice.percent(self.later_percent).then_some(soon);
         new
     }
 }
@@ -46,7 +62,7 @@ impl Producer {
     pub fn wake(&mut self, moment: &mut Moment<'_>) {
         let burst = self.desk.dice.percent(self.burst_percent);
         for _ in 0..if burst { self.burst } else { 1 } {
-            let new = self.orders.task(&mut self.desk.dice);
+            let new = self.orders.task(&mut self.desk.dice, moment.wall);
             self.desk.send(moment, Ask::Create(new), 2 * SECOND);
         }
         let pause = self.desk.dice.between(1, 2 * self.pause_us);
@@ -75,7 +91,7 @@ impl Person {
     fn decide(&mut self, moment: &mut Moment<'_>) -> Option<Ask> {
         let dice = &mut self.desk.dice;
         let worker = dice.one(&self.workers);
-        Some(match dice.below(12) {
+        Some(match dice.below(15) {
             0..4 => Ask::Requeue(moment.known.any_task(dice)?),
             4 | 5 => Ask::Cancel(moment.known.any_task(dice)?),
             6..9 => Ask::Register { worker, registration: registration(dice, &self.labels) },
@@ -88,6 +104,8 @@ impl Person {
                 });
                 Ask::Configure { settings, detail: format!("Updated membridge URL to {url}") }
             }
+            11 => Ask::Drain { worker, on: true },
+            12 | 13 => Ask::Drain { worker, on: false },
             _ => Ask::Remove(worker),
         })
     }
@@ -153,7 +171,7 @@ impl Stranger {
             0 => None,
             _ => Some(dice.between(1, 20) as u32),
         };
-        match dice.below(10) {
+        match dice.below(12) {
             0 | 1 => {
                 let choice = match dice.below(4) {
                     0 => WorkerChoice::Nobody,
@@ -178,6 +196,12 @@ impl Stranger {
                 Ask::Complete { task, claim, fields }
             }
             8 => Ask::Requeue(task),
+            9 => {
+                let (task, claim) = Self::lease(dice, moment);
+                let given = dice.percent(90).then(|| hand_back(dice));
+                Ask::HandBack { task, claim, given }
+            }
+            10 => Ask::Drain { worker, on: dice.percent(30) },
             _ => Ask::Cancel(task),
         }
     }

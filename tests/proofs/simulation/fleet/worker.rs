@@ -5,8 +5,10 @@
 //! an agent of today that never says which lease it holds.
 
 use super::super::facts::{Answer, Ask, lease_id, task_id};
-use super::{Desk, Moment, SECOND, Shift, result};
-use bloom_runtime::domain::{LeaseClaim, LeaseId, Refusal, Registration, TaskId};
+use super::{Desk, Moment, SECOND, Shift, hand_back, result};
+use bloom_runtime::domain::{
+    Completed, HandBack, LeaseClaim, LeaseId, Refusal, Registration, TaskId,
+};
 use bloom_runtime::engine::WorkerChoice;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub struct Habits {
     pub wait_ms: (u64, u64),
     pub work_us: (u64, u64),
     pub fails_percent: u64,
+    /// So often its provider begins to fail, for about five tasks.
+    pub outage_percent: u64,
+    pub hands_back_percent: u64,
     pub joins_again_percent: u64,
     /// At most so long until it asks again after it got no task.
     pub rest_us: u64,
@@ -41,6 +46,8 @@ struct Job {
     beat: Option<(u64, u64)>,
     tries: u32,
     began: u64,
+    /// It will give the task back.
+    gives_up: Option<HandBack>,
 }
 
 #[derive(Debug)]
@@ -59,6 +66,7 @@ pub struct Worker {
     pub registration: Registration,
     pub habits: Habits,
     state: State,
+    outage: bool,
     pub completed: u64,
 }
 
@@ -71,7 +79,7 @@ impl Worker {
         habits: Habits,
     ) -> Self {
         let state = State::Joining;
-        Worker { desk, name, conduct, registration, habits, state, completed: 0 }
+        Worker { desk, name, conduct, registration, habits, state, outage: false, completed: 0 }
     }
 
     /// The lease on which it relies at this moment. Whoever never names its lease cannot know whose
@@ -163,6 +171,7 @@ impl Worker {
             beat: None,
             tries: 0,
             began: moment.now,
+            gives_up: self.gives_up(),
         };
         self.work(moment, job);
     }
@@ -196,13 +205,35 @@ impl Worker {
             return self.ask(moment);
         }
         job.tries += 1;
-        let succeeded = !self.desk.dice.percent(self.habits.fails_percent);
-        let output = format!("the answer to {} on try {}", job.task, job.tries);
-        let fields = Some(result(succeeded, (moment.now - job.began) / 1000, output));
-        let ask = Ask::Complete { task: job.task, claim: self.claim(&job), fields };
+        let (task, claim) = (job.task, self.claim(&job));
+        let ask = match job.gives_up.clone() {
+            Some(given) => Ask::HandBack { task, claim, given: Some(given) },
+            None => Ask::Complete { task, claim, fields: Some(self.result(moment.now, &job)) },
+        };
         self.desk.send(moment, ask, 2 * SECOND);
         self.desk.wake_at(moment, moment.now + 2 * SECOND);
         self.state = State::Reporting(job);
+    }
+
+    fn gives_up(&mut self) -> Option<HandBack> {
+        let dice = &mut self.desk.dice;
+        dice.percent(self.habits.hands_back_percent).then(|| hand_back(dice))
+    }
+
+    fn result(&mut self, now: u64, job: &Job) -> Completed {
+        let dice = &mut self.desk.dice;
+        let turns = if self.outage { 20 } else { self.habits.outage_percent };
+        self.outage ^= dice.percent(turns);
+        let succeeded = !self.outage && !dice.percent(self.habits.fails_percent);
+        let output = format!("the answer to {} on try {}", job.task, job.tries);
+        let mut said = result(succeeded, (now - job.began) / 1000, output);
+        let codes: &[&str] = match self.outage {
+            true => &["provider_overloaded", "provider_unreachable", "rate_limited"],
+            false => &["", "timeout", "killed", "provider_error", "bad_prompt", "odd"],
+        };
+        let code = dice.one(codes);
+        said.code = (!succeeded && !code.is_empty()).then(|| code.into());
+        said
     }
 
     pub fn answered(&mut self, moment: &mut Moment<'_>, ticket: u64, answer: Option<&Answer>) {
@@ -237,6 +268,9 @@ impl Worker {
             }
             (State::Reporting(_), Some(Answer::Done(_))) if ticket == self.desk.ticket => {
                 self.completed += 1;
+                self.ask(moment);
+            }
+            (State::Reporting(_), Some(Answer::Task(..))) if ticket == self.desk.ticket => {
                 self.ask(moment);
             }
             (State::Reporting(_), Some(Answer::Refused(_))) if ticket == self.desk.ticket => {

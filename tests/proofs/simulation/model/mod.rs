@@ -6,13 +6,17 @@
 //! says exactly what the engine must answer, tell and keep. Not here: files and crashes, of which it
 //! knows only what a restart forgets.
 
+pub mod again;
 mod moving;
 mod tasks;
 mod workers;
 
-use super::facts::{Answer, Ask, Call, LeaseFacts, NewTaskFacts, OutcomeFacts, TaskFacts};
+use super::facts::{
+    Answer, Ask, Call, LeaseFacts, NewTaskFacts, OutcomeFacts, RestFacts, TaskFacts,
+};
+use again::Age;
 use bloom_runtime::clock::Now;
-use bloom_runtime::domain::{LeaseEnd, TaskStatus, WorkerStatus};
+use bloom_runtime::domain::{LeaseEnd, Refusal, TaskStatus, WorkerStatus};
 use bloom_runtime::engine::Settings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -26,6 +30,10 @@ pub struct Row {
     pub due: u64,
     /// The last sign of life that was written down, and not only remembered.
     pub heard_on_disk: i64,
+    /// Waits for nothing but a worker, if it is queued.
+    pub has_come: bool,
+    /// Its grants when it was last put into the queue by create or by a person.
+    pub fresh_at: u32,
     pub outcomes: Vec<OutcomeFacts>,
     pub in_hot: bool,
     /// Its copy in the archive, as old as it may be.
@@ -44,6 +52,16 @@ pub struct Member {
     pub heard_on_disk: Option<i64>,
     pub silent_at: u64,
     pub alive: bool,
+    pub draining: bool,
+    pub rest: Option<Rest>,
+    pub provider_failures: u32,
+}
+
+/// A rest, and when it is over on the server's monotonic clock.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    pub due: u64,
+    pub facts: RestFacts,
 }
 
 #[derive(Clone, Debug)]
@@ -101,12 +119,17 @@ pub struct Model {
     /// Changes in each journal record of the hot file, oldest first.
     pub journal: VecDeque<usize>,
     pub copy: Copy,
+    /// How many tasks of an agent may be leased at a time.
+    pub limits: Vec<(String, u32)>,
+    age: Age,
     now: Now,
     /// Of the last step: what was told, which tasks changed, whether anything was to be written.
     pub told: Vec<Change>,
     pub touched: BTreeSet<u64>,
     pub writes: bool,
 }
+
+type Told = Result<Answer, Refusal>;
 
 fn is_live(status: TaskStatus) -> bool {
     matches!(status, TaskStatus::Queued | TaskStatus::Leased | TaskStatus::Running)
@@ -129,6 +152,8 @@ impl Model {
             counts: [0; 7],
             journal: VecDeque::new(),
             copy: Copy::default(),
+            limits: Vec::new(),
+            age: Age::default(),
             now: Now { mono: bloom_runtime::clock::Mono(0), wall: 0 },
             told: Vec::new(),
             touched: BTreeSet::new(),
@@ -158,6 +183,8 @@ impl Model {
         self.writes = false;
         let mut answers = BTreeMap::new();
         self.end_overdue_leases();
+        self.notice_times();
+        self.end_rests();
         self.notice_silence();
         let mono = now.mono.0;
         for wait in self.waiting.extract_if(.., |wait| wait.until <= mono) {
@@ -171,6 +198,7 @@ impl Model {
         self.serve_those_who_wait(&mut answers);
         if !self.told.is_empty() {
             self.journal.push_back(self.told.len());
+            self.write_age();
             self.writes = true;
         }
         answers
@@ -185,9 +213,11 @@ impl Model {
             }
             Ask::Heartbeat { task, claim } => self.heartbeat(*task, *claim),
             Ask::Complete { task, claim, fields } => self.complete(*task, *claim, fields.as_ref()),
+            Ask::HandBack { task, claim, given } => self.hand_back(*task, *claim, given.as_ref()),
             Ask::Requeue(task) => self.requeue(*task),
             Ask::Cancel(task) => self.cancel(*task),
             Ask::Register { worker, registration } => self.register(worker, registration),
+            Ask::Drain { worker, on } => self.drain(worker, *on),
             Ask::Remove(worker) => self.remove(worker),
             Ask::HeardOf(worker) => {
                 self.heard_of(worker);
@@ -214,6 +244,10 @@ impl Model {
                 }
                 return None;
             }
+            Ask::Stop => {
+                self.stop();
+                return None;
+            }
         };
         Some(told.unwrap_or_else(Answer::Refused))
     }
@@ -224,8 +258,10 @@ impl Model {
     }
 
     /// What a restart forgets and grants: nobody waits, every lease and every worker starts afresh.
-    pub fn restart(&mut self, now: Now) {
+    pub fn restart(&mut self, now: Now, limits: &[(String, u32)]) {
         self.now = now;
+        self.limits = limits.to_vec();
+        self.resume_waits(now);
         self.waiting.clear();
         self.released = false;
         self.copy = Copy::default();
@@ -257,13 +293,24 @@ impl Model {
         let ended = self.now.wall;
         let facts = &mut self.live.get_mut(&number).expect("it lives").facts;
         if let Some(lease) = facts.lease.take() {
-            facts.past.push(super::facts::PastFacts { lease, ended, end, outcome });
+            let (code, note) = (None, None);
+            facts.past.push(super::facts::PastFacts { lease, ended, end, outcome, code, note });
             // A task remembers its last hundred leases.
             while facts.past.len() > 100 {
                 facts.past.remove(0);
             }
         }
         self.put_into(number, status);
+    }
+
+    /// Why the lease that has just ended did so.
+    fn give_reason(&mut self, number: u64, code: Option<String>, note: Option<String>) {
+        let row = match self.live.get_mut(&number) {
+            Some(row) => row,
+            None => Rc::make_mut(self.finished.get_mut(&number).expect("somewhere it is")),
+        };
+        let past = row.facts.past.last_mut().expect("it has just ended");
+        (past.code, past.note) = (code, note);
     }
 
     /// Changes a task's status, and the place where it is kept with it.
@@ -278,6 +325,7 @@ impl Model {
         row.facts.status = status;
         row.facts.updated = self.now.wall;
         row.in_hot = true;
+        row.has_come = again::has_come(&row.facts, self.age(), self.now.wall);
         self.touched.insert(number);
         if is_live(status) {
             self.unmoved.remove(&number);

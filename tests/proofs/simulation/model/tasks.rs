@@ -4,18 +4,15 @@
 use super::super::facts::{
     Answer, DoneFacts, LeaseFacts, NewTaskFacts, OutcomeFacts, TaskFacts, lease_id, task_id,
 };
-use super::{Model, Row, after, grant_facts, shown_end};
+use super::{Model, Row, Told, after, again, grant_facts, shown_end};
 use bloom_runtime::domain::{
-    ArtifactId, Completed, CompletionStatus, LeaseClaim, LeaseEnd, LeaseId, NewTask, Refusal,
-    TaskId, TaskStatus,
+    ArtifactId, Completed, CompletionStatus, LeaseClaim, LeaseEnd, LeaseId, NewTask, NoWorker,
+    Refusal, TaskId, TaskStatus,
 };
 use bloom_runtime::engine::WorkerChoice;
-use std::rc::Rc;
-
-type Told = Result<Answer, Refusal>;
 
 impl Model {
-    fn find(&self, id: TaskId) -> Result<&Row, Refusal> {
+    pub(super) fn find(&self, id: TaskId) -> Result<&Row, Refusal> {
         let number = id.seq();
         match self.row(number) {
             Some(row) if task_id(number) == id => Ok(row),
@@ -37,6 +34,9 @@ impl Model {
             max_attempts: new.max_attempts,
             grants: 0,
             tainted: false,
+            retry: new.retry,
+            not_before: new.not_before,
+            delay: None,
             status: TaskStatus::Queued,
             created: wall,
             updated: wall,
@@ -44,10 +44,12 @@ impl Model {
             past: Vec::new(),
         };
         let row = Row {
-            facts: facts.clone(),
-            spec: NewTaskFacts::of(&new.spec.prompt),
+            spec: NewTaskFacts::of(&new.spec),
             due: 0,
             heard_on_disk: 0,
+            has_come: again::has_come(&facts, self.age(), wall),
+            fresh_at: 0,
+            facts: facts.clone(),
             outcomes: Vec::new(),
             in_hot: true,
             archived: None,
@@ -74,6 +76,9 @@ impl Model {
             return Err(Refusal::NotQueued(row.facts.status));
         }
         let Some(ttl_seconds) = ttl_seconds else { return Err(Refusal::InvalidFields) };
+        if self.agents_at_limit().contains(&row.spec.agent.as_str()) {
+            return Err(Refusal::NoWorker(NoWorker::AgentAtLimit));
+        }
         let worker = match choice {
             WorkerChoice::Automatic => self.best_of_all(&row.facts),
             WorkerChoice::Named(name) => self.if_it_may(&name.0, &row.facts),
@@ -95,6 +100,7 @@ impl Model {
         let ttl = ttl.unwrap_or(row.facts.default_ttl);
         row.facts.attempts += 1;
         row.facts.grants += 1;
+        row.facts.delay = None;
         row.due = after(mono, u64::from(ttl) * 1000);
         row.heard_on_disk = wall;
         let lease = grant_facts(self.last_lease, row.facts.grants, worker, ttl, wall);
@@ -108,7 +114,7 @@ impl Model {
     }
 
     /// Whether the caller holds the task's active lease.
-    fn is_holder(facts: &TaskFacts, claim: LeaseClaim) -> bool {
+    pub(super) fn is_holder(facts: &TaskFacts, claim: LeaseClaim) -> bool {
         match (&facts.lease, claim) {
             (None, _) | (_, LeaseClaim::Unknown) => false,
             (Some(lease), LeaseClaim::Named(id)) => lease_id(lease.number) == id,
@@ -181,25 +187,35 @@ impl Model {
             worker: lease.worker.clone(),
             status: fields.status,
             output: fields.output.clone(),
+            code: fields.code.clone(),
             duration_ms: fields.metrics.duration_ms,
             at: self.now.wall,
             attempts: row.facts.attempts,
+            retry: self.tried_again(&row.facts, fields),
         };
         let (status, word) = match fields.status {
             CompletionStatus::Success => (TaskStatus::Completed, "success"),
+            CompletionStatus::Error if outcome.retry.is_some() => (TaskStatus::Queued, "error"),
             CompletionStatus::Error => (TaskStatus::Failed, "error"),
         };
         self.last_outcome = outcome.number;
         self.heard_of(&lease.worker);
+        self.judge_provider(&lease.worker, fields);
+        let row = self.live.get_mut(&number).expect("it is held");
+        row.outcomes.push(outcome.clone());
+        row.facts.delay = outcome.retry;
+        row.facts.tainted |= outcome.retry.is_some();
         self.end_lease(number, LeaseEnd::Completed, Some(outcome.number), status);
-        let row = self.finished.get_mut(&number).expect("finished just now");
-        Rc::make_mut(row).outcomes.push(outcome.clone());
+        self.give_reason(number, outcome.code.clone(), None);
         let artifact = ArtifactId::new(outcome.number, super::super::facts::SALT);
         let id = task_id(number).to_string();
-        let detail = format!(
+        let mut detail = format!(
             "Status: {word}, artifact: {artifact}, duration: {}ms",
             fields.metrics.duration_ms
         );
+        if let Some(delay) = outcome.retry {
+            detail += &format!(", retry in {}s", (delay.age_ms - self.age()).div_ceil(1000));
+        }
         let line = self.line("llm_task", id.clone(), &lease.worker, Some(detail));
         self.tell("task_completed", id, Some(line));
         Ok(Answer::Done(done(outcome)))
@@ -223,9 +239,11 @@ impl Model {
         }
         let number = task.seq();
         self.put_into(number, TaskStatus::Queued);
-        let facts = &mut self.live.get_mut(&number).expect("queued just now").facts;
+        let row = self.live.get_mut(&number).expect("queued just now");
+        let facts = &mut row.facts;
         facts.attempts = 0;
         facts.tainted = false;
+        row.fresh_at = facts.grants;
         self.tell_of_hand(number, "task_requeued", format!("Requeued from {}", status.as_str()))
     }
 
@@ -235,6 +253,7 @@ impl Model {
             return Err(Refusal::CannotCancel(status));
         }
         let number = task.seq();
+        self.live.get_mut(&number).expect("it lives").facts.delay = None;
         self.end_lease(number, LeaseEnd::Cancelled, None, TaskStatus::Cancelled);
         self.tell_of_hand(number, "task_cancelled", format!("Cancelled while {}", status.as_str()))
     }
@@ -272,11 +291,14 @@ fn done(outcome: OutcomeFacts) -> DoneFacts {
         task: outcome.task,
         status: match outcome.status {
             CompletionStatus::Success => TaskStatus::Completed,
+            CompletionStatus::Error if outcome.retry.is_some() => TaskStatus::Queued,
             CompletionStatus::Error => TaskStatus::Failed,
         },
         attempts: outcome.attempts,
         updated: outcome.at,
-        lease: Some(outcome.lease),
+        // What waits shows no lease.
+        lease: outcome.retry.is_none().then_some(outcome.lease),
+        delay: outcome.retry,
         outcome,
     }
 }

@@ -37,6 +37,8 @@ impl Model {
             heard: member.heard,
             active: self.active_leases(name),
             registered: member.registered,
+            draining: member.draining,
+            rest: member.rest.as_ref().map(|rest| rest.facts.clone()),
         }
     }
 
@@ -49,6 +51,10 @@ impl Model {
             Err(NoWorker::NoClaudeCli)
         } else if labels.iter().any(|label| !member.labels.contains(label)) {
             Err(NoWorker::LabelMissing)
+        } else if member.draining {
+            Err(NoWorker::Draining)
+        } else if member.rest.is_some() {
+            Err(NoWorker::Cooling)
         } else if self.active_leases(name) >= member.max_concurrency {
             Err(NoWorker::AtCapacity)
         } else {
@@ -87,6 +93,8 @@ impl Model {
             names.filter_map(|name| self.gate(name, &task.labels).err()).collect();
         let from_near_to_far = [
             NoWorker::AtCapacity,
+            NoWorker::Cooling,
+            NoWorker::Draining,
             NoWorker::LabelMissing,
             NoWorker::NoClaudeCli,
             NoWorker::NotOnline,
@@ -95,13 +103,25 @@ impl Model {
         Err(nearest.unwrap_or(NoWorker::NoneRegistered))
     }
 
-    /// Queued tasks in the order in which they are handed out.
+    /// The agents of which as many tasks are leased as may be.
+    pub fn agents_at_limit(&self) -> Vec<&str> {
+        let leased = |agent: &String| {
+            let held = self.live.values().filter(|row| row.facts.lease.is_some());
+            held.filter(|row| row.spec.agent == *agent).count()
+        };
+        let full = self.limits.iter().filter(|(agent, limit)| leased(agent) >= *limit as usize);
+        full.map(|(agent, _)| agent.as_str()).collect()
+    }
+
+    /// Queued tasks that may be handed out now, in the order in which they are.
     fn queued(&self) -> Vec<&TaskFacts> {
+        let full = self.agents_at_limit();
         let mut queued: Vec<&TaskFacts> = self
             .live
             .values()
+            .filter(|row| row.facts.status == TaskStatus::Queued && row.has_come)
+            .filter(|row| !full.contains(&row.spec.agent.as_str()))
             .map(|row| &row.facts)
-            .filter(|facts| facts.status == TaskStatus::Queued)
             .collect();
         queued.sort_by_key(|facts| (Reverse(facts.priority), facts.number));
         queued
@@ -202,6 +222,9 @@ impl Model {
             heard_on_disk: None,
             silent_at: 0,
             alive: true,
+            draining: false,
+            rest: None,
+            provider_failures: 0,
         });
         let before =
             (member.said, member.claude_cli, member.max_concurrency, member.labels.clone());
@@ -267,6 +290,13 @@ impl Model {
             let detail = format!("Worker {name} gave no sign of life for 60s");
             self.tell_of_worker("worker_offline", &name, "reaper", detail);
         }
+    }
+
+    /// Its record has changed, which is told of, and written with when it was last heard of.
+    pub(super) fn change_worker(&mut self, kind: &'static str, name: &str, actor: &str, detail: String) {
+        let member = self.workers.get_mut(name).expect("it has just changed");
+        member.heard_on_disk = member.heard;
+        self.tell_of_worker(kind, name, actor, detail);
     }
 
     fn tell_of_worker(&mut self, kind: &'static str, name: &str, actor: &str, detail: String) {
