@@ -133,13 +133,12 @@ pub fn hand_back(
     let active = match &task.lease {
         Some(active) if believe(task, active, claim).is_ok() => active,
         active => {
-            let LeaseClaim::Named(id) = claim else {
-                let status = task.status;
-                return Err(if active.is_some() {
-                    Refusal::LeaseLost
-                } else {
-                    Refusal::NotLeased(status)
-                });
+            let id = match (claim, active) {
+                (LeaseClaim::Named(id), _) => id,
+                (LeaseClaim::Unnamed, None) => return Err(Refusal::NotLeased(task.status)),
+                (LeaseClaim::Unnamed, Some(_)) | (LeaseClaim::Unknown, _) => {
+                    return Err(Refusal::LeaseLost);
+                }
             };
             let released =
                 |ended: &&EndedLease| ended.lease.id == id && ended.end == LeaseEnd::Released;

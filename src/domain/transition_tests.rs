@@ -405,5 +405,7 @@ fn only_the_holder_hands_a_task_back_and_only_while_it_holds_it() {
         } else {
             assert_eq!(unnamed, Err(Refusal::NotLeased(status)));
         }
+        let unknown = back(&task, LeaseClaim::Unknown, "worker_stopping");
+        assert_eq!(unknown, Err(Refusal::LeaseLost), "{status:?}");
     }
 }

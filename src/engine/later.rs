@@ -46,7 +46,8 @@ impl Later {
 
     /// Takes out a task whose time has come, if there is one; it may have another to wait for.
     pub fn take_due(&mut self, now: Moment) -> Option<u64> {
-        if let Some(first) = self.by_age.first().copied().filter(|(age, _)| *age <= now.age_ms) {
+        // Ages are rounded down: only a later one is certain that all of the wait has passed.
+        if let Some(first) = self.by_age.first().copied().filter(|(age, _)| *age < now.age_ms) {
             self.by_age.remove(&first);
             return Some(first.1);
         }
@@ -79,8 +80,8 @@ mod tests {
         let task = Task { delay, not_before: Some(2_000), ..queued_task() };
         let mut later = Later::default();
         assert!(later.insert(&task, NOW));
-        assert_eq!(later.take_due(Moment { wall: i64::MAX, age_ms: 59 }), None);
-        let then = Moment { age_ms: 60, ..NOW };
+        assert_eq!(later.take_due(Moment { wall: i64::MAX, age_ms: 60 }), None);
+        let then = Moment { age_ms: 61, ..NOW };
         assert_eq!(later.take_due(then), Some(task.seq()));
         assert!(later.insert(&task, then), "its moment has not come");
         assert_eq!(later.take_due(Moment { wall: 2_000, ..then }), Some(task.seq()));

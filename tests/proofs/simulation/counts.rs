@@ -4,7 +4,7 @@ use super::model::Model;
 use std::collections::BTreeSet;
 
 /// Every kind of change, and every refusal but those that need a crowd (`limits`).
-const ALL_KINDS: [&str; 35] = [
+const ALL_KINDS: [&str; 37] = [
     "task_created",
     "task_leased",
     "task_running",
@@ -13,7 +13,9 @@ const ALL_KINDS: [&str; 35] = [
     "task_cancelled",
     "lease_expired",
     "task_released",
-    "worker_cooling",
+    "worker_cooling: usage_limit",
+    "worker_cooling: not_logged_in",
+    "worker_cooling: provider_",
     "worker_ready",
     "worker_drained",
     "worker_undrained",
@@ -104,7 +106,13 @@ impl Counts {
                     self.retried += u64::from(again);
                 }
                 "task_released" => self.released += 1,
-                "worker_cooling" => self.rests += 1,
+                "worker_cooling" => {
+                    self.rests += 1;
+                    let detail = change.audit.as_ref().and_then(|line| line.detail.as_deref());
+                    let code =
+                        detail.and_then(|detail| detail.rsplit(' ').next()).unwrap_or_default();
+                    self.kinds.insert(format!("worker_cooling: {code}"));
+                }
                 _ => {}
             }
         }

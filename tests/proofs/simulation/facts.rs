@@ -5,8 +5,8 @@
 //! what should be (`model`), how the engine is asked (`server`).
 
 use bloom_runtime::domain::{
-    self, CompletionStatus, Delay, HandBack, LeaseClaim, LeaseEnd, LeaseId, NewTask, Outcome, Refusal,
-    Registration, Retry, Task, TaskId, TaskSpec, TaskStatus, WorkerStatus,
+    self, CompletionStatus, Delay, HandBack, LeaseClaim, LeaseEnd, LeaseId, NewTask, Outcome,
+    Refusal, Registration, Retry, Task, TaskId, TaskSpec, TaskStatus, WorkerStatus,
 };
 use bloom_runtime::engine::{LeaseView, Settings, TaskView, WorkerChoice, WorkerView};
 use bloom_runtime::store::Copied;

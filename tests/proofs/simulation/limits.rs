@@ -4,11 +4,11 @@
 //! Not here: the limit of a million live tasks, which would take minutes to reach.
 
 use super::check;
-use super::facts::{Answer, Ask, Call, task_id};
-use super::fleet::{SECOND, new_task};
+use super::facts::{Answer, Ask, Call, lease_id, task_id};
+use super::fleet::{SECOND, new_task, result};
 use super::model::Model;
 use super::server::{Disks, Server};
-use bloom_runtime::domain::{Refusal, Registration};
+use bloom_runtime::domain::{LeaseClaim, Refusal, Registration, Retry};
 use bloom_runtime::engine::WorkerChoice;
 use std::collections::BTreeMap;
 
@@ -122,5 +122,32 @@ fn a_worker_that_is_heard_of_again_is_served_the_task_for_which_it_still_waits_p
     let served = pair.step(vec![Ask::HeardOf("worker".into())]);
     assert!(served.values().all(|answer| matches!(answer, Answer::Claimed(..))));
     assert_eq!(served.len(), 1);
+    pair.look();
+}
+
+/// A task that its first attempt fails, and that a worker waits for again. The engine's chance is the same
+/// for all, so its wait is known.
+#[test]
+fn a_backoff_is_over_when_all_of_it_has_passed_and_not_a_moment_sooner_p4() {
+    let mut pair = Pair::new();
+    pair.now = 900;
+    let retry = Retry { on_error: true, backoff_seconds: 2, max_backoff_seconds: 9 };
+    let mut new = new_task("context", "prompt".into(), 120);
+    new.retry = Some(retry);
+    pair.step(vec![register("worker".into(), 1), Ask::Create(new)]);
+    let claim = |wait_ms| Ask::Claim { worker: "worker".into(), ttl_seconds: None, wait_ms };
+    pair.step(vec![claim(0)]);
+    let (task, claimed) = (task_id(1), LeaseClaim::Named(lease_id(1)));
+    let fields = Some(result(false, 1, "it did not work".into()));
+    let done = pair.step(vec![Ask::Complete { task, claim: claimed, fields }]);
+    let Some(Answer::Done(done)) = done.into_values().next() else { panic!("it was held") };
+    let wait_us = done.delay.expect("it is tried again").age_ms * 1_000;
+    assert!((1_600_000..=2_400_000).contains(&wait_us), "{wait_us}");
+    pair.now = wait_us + 899;
+    let early = pair.step(vec![claim(0)]);
+    assert!(early.into_values().all(|answer| answer == Answer::NoTask), "a microsecond is missing");
+    pair.now += SECOND / 1_000;
+    let served = pair.step(vec![claim(0)]);
+    assert!(served.into_values().all(|answer| matches!(answer, Answer::Claimed(..))));
     pair.look();
 }

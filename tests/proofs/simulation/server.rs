@@ -136,7 +136,10 @@ fn command(ask: Ask) -> (Command, Option<Listener>) {
         }
         Ask::Drain { worker, on } => {
             let worker = WorkerId(worker);
-            with(|view| Answer::Worker(facts::worker(&view)), |reply| Command::Drain { worker, on, reply })
+            with(
+                |view| Answer::Worker(facts::worker(&view)),
+                |reply| Command::Drain { worker, on, reply },
+            )
         }
         Ask::Remove(worker) => {
             let worker = WorkerId(worker);

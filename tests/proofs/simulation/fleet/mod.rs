@@ -13,8 +13,8 @@ pub use worker::{Conduct, Habits, Worker};
 use super::dice::Dice;
 use super::facts::{Answer, Ask};
 use bloom_runtime::domain::{
-    Completed, CompletionStatus, DesiredFormat, HandBack, LeaseId, Metrics, NewTask, Policy, TaskId,
-    TaskSpec,
+    Completed, CompletionStatus, DesiredFormat, HandBack, LeaseId, Metrics, NewTask, Policy,
+    TaskId, TaskSpec,
 };
 use std::collections::VecDeque;
 

@@ -204,7 +204,11 @@ impl Model {
     pub(super) fn end_rests(&mut self) {
         let mono = self.now.mono.0;
         let rest = |(name, member): (&String, &super::Member)| {
-            member.rest.as_ref().filter(|rest| rest.due <= mono).map(|rest| (rest.due, name.clone()))
+            member
+                .rest
+                .as_ref()
+                .filter(|rest| rest.due <= mono)
+                .map(|rest| (rest.due, name.clone()))
         };
         let mut rested: Vec<(u64, String)> = self.workers.iter().filter_map(rest).collect();
         rested.sort_unstable();

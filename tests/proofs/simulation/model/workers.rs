@@ -293,7 +293,13 @@ impl Model {
     }
 
     /// Its record has changed, which is told of, and written with when it was last heard of.
-    pub(super) fn change_worker(&mut self, kind: &'static str, name: &str, actor: &str, detail: String) {
+    pub(super) fn change_worker(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        actor: &str,
+        detail: String,
+    ) {
         let member = self.workers.get_mut(name).expect("it has just changed");
         member.heard_on_disk = member.heard;
         self.tell_of_worker(kind, name, actor, detail);
