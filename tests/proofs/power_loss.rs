@@ -198,7 +198,7 @@ fn live_on(
         Driver::new(dice.next(), hot, archive, allowed).knowing(history.shown(cut.at, found));
     let limits = if dice.one_in(3) { COMPACTION } else { NO_COMPACTION };
     driver.start(Phase::AfterPowerLoss, limits).map_err(|error| error.to_string())?;
-    driver.repeat_completions()?;
+    driver.repeat_ends()?;
     (0..3).for_each(|_| driver.work());
     driver.move_finished(|_| ());
     driver.remove_finished();

@@ -6,8 +6,8 @@
 use super::disk::{Fault, FaultyDisk, Trouble};
 use bloom_runtime::clock::{Clock, ManualClock};
 use bloom_runtime::domain::{
-    Completed, CompletionStatus, DesiredFormat, LeaseClaim, LeaseId, Metrics, NewTask, Outcome,
-    Policy, Registration, TaskId, TaskSpec, TaskStatus, WorkerId,
+    Completed, CompletionStatus, DesiredFormat, HandBack, LeaseClaim, LeaseId, Metrics, NewTask,
+    Outcome, Policy, Registration, Retry, TaskId, TaskSpec, TaskStatus, WorkerId,
 };
 use bloom_runtime::engine::{Command, Core, EngineError, NewLease, Query, Reply, WorkerChoice};
 use bloom_runtime::store::Store;
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 const WORKER: &str = "w";
 const ROUNDS: u64 = 5;
 const TTL_MS: u64 = 300_000;
+const RETRY: Retry = Retry { on_error: true, backoff_seconds: 1, max_backoff_seconds: 9 };
 /// Longer than the writer pauses after many failures.
 const PAUSE_MS: u64 = 9_000;
 
@@ -48,6 +49,8 @@ pub struct Life {
     writer: Option<(Core, Query)>,
     tasks: BTreeMap<TaskId, Known>,
     perhaps_created: usize,
+    /// Whether the worker is draining, unless that is in doubt.
+    is_draining: Option<bool>,
     pub refused: usize,
     /// The power fails while the disk does, instead of a repair: every other life.
     is_cut_off: bool,
@@ -66,6 +69,7 @@ impl Life {
             writer: None,
             tasks: BTreeMap::new(),
             perhaps_created: 0,
+            is_draining: None,
             refused: 0,
             is_cut_off: fault.is_some_and(|fault| fault.at % 2 == 0),
         };
@@ -129,9 +133,10 @@ impl Life {
             Registration { max_concurrency: Some(4 + round as u32), ..Registration::default() };
         let registration = Box::new(registration);
         self.ask(|reply| Command::Register { id: worker(), registration, reply })?.ok();
+        self.drain(false)?;
         let large = "x".repeat(3_000);
         let mut leases = Vec::new();
-        for text in ["small", &large, "cancelled", "expires"] {
+        for text in ["small", &large, "cancelled", "expires", "comes back", "again"] {
             let Some(task) = self.create(text)? else { continue };
             if text == "cancelled" {
                 self.change(task, TaskStatus::Cancelled, |reply| Command::Cancel { task, reply })?;
@@ -145,14 +150,26 @@ impl Life {
             let (task, claim) = (*task, LeaseClaim::Named(*lease));
             let beats = |reply| Command::Heartbeat { task, claim, reply };
             self.change(task, TaskStatus::Running, beats)?;
-            if text != "expires" {
-                self.complete(task, *lease, CompletionStatus::Error)?;
-                self.change(task, TaskStatus::Queued, |reply| Command::Requeue { task, reply })?;
-                if let Some(lease) = self.lease(task)? {
-                    self.complete(task, lease, CompletionStatus::Success)?;
+            match text.as_str() {
+                "expires" => continue,
+                "comes back" => {
+                    let code = "worker_stopping".into();
+                    let given = Some(HandBack { code, note: None, retry_after_seconds: None });
+                    let back = |reply| Command::HandBack { task, claim, given, reply };
+                    self.change(task, TaskStatus::Queued, back)?;
+                }
+                "again" => self.complete(task, *lease, TaskStatus::Queued)?,
+                _ => {
+                    self.complete(task, *lease, TaskStatus::Failed)?;
+                    let requeue = |reply| Command::Requeue { task, reply };
+                    self.change(task, TaskStatus::Queued, requeue)?;
                 }
             }
+            if let Some(lease) = self.lease(task)? {
+                self.complete(task, lease, TaskStatus::Completed)?;
+            }
         }
+        self.drain(true)?;
         self.move_finished()?;
         // The lease that nobody completes ends, unless the disk takes no writes just then.
         self.clock.pass_ms(TTL_MS + 1);
@@ -169,6 +186,16 @@ impl Life {
             }
         }
         Some(())
+    }
+
+    fn drain(&mut self, on: bool) -> Option<()> {
+        let answer = self.ask(|reply| Command::Drain { worker: worker(), on, reply });
+        match &answer {
+            Some(Ok(_)) => self.is_draining = Some(on),
+            None | Some(Err(EngineError::OutcomeUnknown(_))) => self.is_draining = None,
+            Some(Err(_)) => {}
+        }
+        answer.map(drop)
     }
 
     /// What is leased as far as is known.
@@ -243,7 +270,7 @@ impl Life {
             priority: 0,
             labels,
             max_attempts: 9,
-            retry: None,
+            retry: (prompt == "again").then_some(RETRY),
             not_before: None,
         });
         self.perhaps_created += 1;
@@ -268,10 +295,11 @@ impl Life {
         Some(lease)
     }
 
-    fn complete(&mut self, task: TaskId, lease: LeaseId, status: CompletionStatus) -> Option<()> {
-        let to = match status {
-            CompletionStatus::Success => TaskStatus::Completed,
-            CompletionStatus::Error => TaskStatus::Failed,
+    /// A completion that leads to this status.
+    fn complete(&mut self, task: TaskId, lease: LeaseId, to: TaskStatus) -> Option<()> {
+        let status = match to {
+            TaskStatus::Completed => CompletionStatus::Success,
+            _ => CompletionStatus::Error,
         };
         let completed = Completed {
             status,
@@ -319,6 +347,11 @@ impl Life {
         let seen: BTreeMap<TaskId, TaskStatus> =
             rows.iter().map(|view| (view.task.id, view.task.status)).collect();
         self.compare(&seen);
+        let found = self.read(|query| query.worker(&worker()))?;
+        if let Some(known) = self.is_draining {
+            let (view, _) = found.expect("it was answered about");
+            assert_eq!(view.worker.draining, known, "as was answered");
+        }
         Some(())
     }
 

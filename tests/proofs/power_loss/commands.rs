@@ -5,8 +5,8 @@
 
 use crate::power_loss::dice::Dice;
 use bloom_runtime::domain::{
-    self, CompletionStatus, DesiredFormat, EventKind, LeaseClaim, LeaseId, Metrics, NewTask,
-    Policy, Registration, TaskId, TaskSpec, WorkerId,
+    self, CompletionStatus, DesiredFormat, EventKind, HandBack, LeaseClaim, LeaseId, Metrics,
+    NewTask, Policy, Registration, Retry, TaskId, TaskSpec, WorkerId,
 };
 use bloom_runtime::engine::{
     ClaimAnswer, Command, Completed, ConfigChange, EngineError, LeaseAnswer, NewLease, Settings,
@@ -24,6 +24,7 @@ pub struct Answers {
     pub leased: Vec<Answer<LeaseAnswer>>,
     pub claimed: Vec<Answer<Option<ClaimAnswer>>>,
     pub completed: Vec<(LeaseId, Answer<Completed>)>,
+    pub released: Vec<(LeaseId, Answer<TaskView>)>,
 }
 
 /// Adds any command about any of these tasks and leases.
@@ -37,7 +38,7 @@ pub fn add_any(
     let task = dice.pick(tasks).copied();
     let held = dice.pick(held).copied();
     let name = WorkerId(WORKERS[dice.roll(WORKERS.len())].into());
-    match (dice.roll(20), task, held) {
+    match (dice.roll(23), task, held) {
         (0..=3, ..) => {
             // Now and then one for which the file must grow.
             let bytes = if dice.one_in(30) { 400_000 } else { [10, 300, 5_000][dice.roll(3)] };
@@ -97,6 +98,14 @@ pub fn add_any(
             };
             batch.push(Command::Configure { change, reply: oneshot::channel().0 });
         }
+        (20 | 21, _, Some((task, lease))) => {
+            let code = ["worker_stopping", "usage_limit", "tired"][dice.roll(3)];
+            hand_back(batch, answers, task, lease, code);
+        }
+        (22, ..) => {
+            let on = dice.one_in(3);
+            batch.push(Command::Drain { worker: name, on, reply: oneshot::channel().0 });
+        }
         _ => {}
     }
 }
@@ -115,9 +124,27 @@ fn new_task(dice: &mut Dice, bytes: usize) -> NewTask {
         priority: dice.roll(3) as u8,
         labels,
         max_attempts: 1 + dice.roll(3) as u32,
-        retry: None,
+        retry: dice.one_in(2).then_some(Retry {
+            on_error: true,
+            backoff_seconds: 1,
+            max_backoff_seconds: 300,
+        }),
         not_before: None,
     }
+}
+
+pub fn hand_back(
+    batch: &mut Vec<Command>,
+    answers: &mut Answers,
+    task: TaskId,
+    lease: LeaseId,
+    code: &str,
+) {
+    let given = HandBack { code: code.into(), note: None, retry_after_seconds: Some(2) };
+    let (reply, answer) = oneshot::channel();
+    answers.released.push((lease, answer));
+    let claim = LeaseClaim::Named(lease);
+    batch.push(Command::HandBack { task, claim, given: Some(given), reply });
 }
 
 pub fn complete(

@@ -4,7 +4,7 @@
 //! that its delivery left on the tape. Not here: what power loss leaves of the tape (`cuts`).
 
 use crate::disk::{Disk, Entry, Image, Tape, Which};
-use crate::power_loss::commands::{Answers, add_any, complete};
+use crate::power_loss::commands::{Answers, add_any, complete, hand_back};
 use crate::power_loss::dice::Dice;
 use crate::power_loss::state::State;
 use bloom_runtime::clock::{Clock, ManualClock};
@@ -54,6 +54,8 @@ pub struct Step {
     pub state: State,
     /// Completions that were answered, each with its one answer (P7).
     pub completed: Vec<(TaskId, LeaseId, Outcome)>,
+    /// Hand-backs that were answered.
+    pub released: Vec<(TaskId, LeaseId)>,
     /// Fencing numbers that were given out.
     pub granted: Vec<(TaskId, u32)>,
     /// Tasks, by their sequence, that retention took away.
@@ -117,6 +119,7 @@ pub struct Driver {
     tasks: Vec<TaskId>,
     held: Vec<(TaskId, LeaseId)>,
     completed: BTreeMap<LeaseId, (TaskId, Outcome)>,
+    released: BTreeMap<LeaseId, TaskId>,
     fences: BTreeMap<TaskId, u32>,
 }
 
@@ -144,6 +147,7 @@ impl Driver {
             tasks: Vec::new(),
             held: Vec::new(),
             completed: BTreeMap::new(),
+            released: BTreeMap::new(),
             fences: BTreeMap::new(),
         }
     }
@@ -154,6 +158,7 @@ impl Driver {
             for (task, lease, outcome) in &step.completed {
                 self.completed.insert(*lease, (*task, outcome.clone()));
             }
+            self.released.extend(step.released.iter().map(|(task, lease)| (*lease, *task)));
             self.fences.extend(step.granted.iter().copied());
             self.forget(&step.removed);
         }
@@ -165,6 +170,7 @@ impl Driver {
         self.tasks.retain(stays);
         self.held.retain(|(task, _)| stays(task));
         self.completed.retain(|_, (task, _)| stays(task));
+        self.released.retain(|_, task| stays(task));
     }
 
     pub fn into_history(self) -> History {
@@ -252,8 +258,10 @@ impl Driver {
     }
 
     fn push(&mut self, begun: usize, answered: usize, state: State) {
-        let (completed, granted, removed) = (Vec::new(), Vec::new(), BTreeSet::new());
-        self.history.steps.push(Step { begun, answered, state, completed, granted, removed });
+        let (completed, released) = (Vec::new(), Vec::new());
+        let (granted, removed) = (Vec::new(), BTreeSet::new());
+        let step = Step { begun, answered, state, completed, released, granted, removed };
+        self.history.steps.push(step);
     }
 
     /// Works on the closed files as an operator's command does; what they hold stays the same.
@@ -310,8 +318,9 @@ impl Driver {
         self.note(answers);
     }
 
-    /// Completes again what was completed: the same answer, and nothing changes (P7).
-    pub fn repeat_completions(&mut self) -> Result<(), String> {
+    /// Completes again what was completed, hands back again what was handed back: the same answer, and
+    /// nothing changes (P7).
+    pub fn repeat_ends(&mut self) -> Result<(), String> {
         let known: Vec<_> =
             self.completed.iter().map(|(lease, known)| (*lease, known.clone())).collect();
         let before = self.last().state.clone();
@@ -328,6 +337,17 @@ impl Driver {
             }
             if self.last().state != before {
                 return Err(format!("complete again under {lease} changed something"));
+            }
+        }
+        let known: Vec<_> = self.released.iter().map(|(lease, task)| (*lease, *task)).collect();
+        for (lease, task) in known.into_iter().rev().take(3) {
+            let (mut answers, mut batch) = (Answers::default(), Vec::new());
+            hand_back(&mut batch, &mut answers, task, lease, "tired");
+            self.step(batch);
+            let answer = answers.released.remove(0).1.try_recv().map_err(|_| "no answer")?;
+            answer.map_err(|error| format!("hand back again under {lease}: {error}"))?;
+            if self.last().state != before {
+                return Err(format!("hand back again under {lease} changed something"));
             }
         }
         Ok(())
@@ -364,6 +384,14 @@ impl Driver {
             assert!(known.is_none_or(|(_, known)| known == done.outcome), "{lease} (P7)");
             self.must_tell_of(&done.outcome.artifact_id);
             self.last().completed.push((task, lease, done.outcome));
+        }
+        for (lease, mut answer) in answers.released {
+            let Ok(Ok(view)) = answer.try_recv() else { continue };
+            let task = view.task.id;
+            if self.released.insert(lease, task).is_none() {
+                self.last().released.push((task, lease));
+                self.must_tell_of(&lease);
+            }
         }
         if self.held.len() > 12 {
             self.held.remove(0);

@@ -187,7 +187,7 @@ impl Setup {
             wait_ms: (0, dice.one(&[0, 2_000, 30_000])),
             work_us: (SECOND / 10, longest_work * SECOND),
             fails_percent: 25,
-            outage_percent: if without.has("outages") { 0 } else { dice.one(&[0, 5, 20]) },
+            outage_percent: if without.has("outages") { 0 } else { dice.one(&[0, 30, 60]) },
             hands_back_percent: if without.has("handbacks") { 0 } else { dice.one(&[0, 10, 40]) },
             joins_again_percent: 10,
             rest_us: pace,

@@ -222,7 +222,7 @@ impl Worker {
 
     fn result(&mut self, now: u64, job: &Job) -> Completed {
         let dice = &mut self.desk.dice;
-        let turns = if self.outage { 20 } else { self.habits.outage_percent };
+        let turns = if self.outage { 10 } else { self.habits.outage_percent };
         self.outage ^= dice.percent(turns);
         let succeeded = !self.outage && !dice.percent(self.habits.fails_percent);
         let output = format!("the answer to {} on try {}", job.task, job.tries);

@@ -51,10 +51,26 @@ impl Age {
     }
 }
 
-/// Whether a task that is put into the queue at this moment waits for nothing but a worker.
-pub fn has_come(facts: &TaskFacts, age_ms: u64, wall: i64) -> bool {
-    facts.delay.is_none_or(|delay| delay.age_ms <= age_ms)
-        && facts.not_before.is_none_or(|moment| moment <= wall)
+/// What a queued task waits for besides a worker: first for its backoff, then for its author's moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Waits {
+    Nothing,
+    Age(u64),
+    Wall(i64),
+}
+
+impl Waits {
+    /// Of a task that is put into the queue at this moment.
+    pub fn of(facts: &TaskFacts, age_ms: u64, wall: i64) -> Waits {
+        match facts.delay {
+            Some(delay) if delay.age_ms > age_ms => Waits::Age(delay.age_ms),
+            _ => Waits::for_moment(facts, wall),
+        }
+    }
+
+    fn for_moment(facts: &TaskFacts, wall: i64) -> Waits {
+        facts.not_before.filter(|moment| *moment > wall).map_or(Waits::Nothing, Waits::Wall)
+    }
 }
 
 impl Model {
@@ -84,7 +100,7 @@ impl Model {
         let age_ms = self.age.on_disk;
         self.age = Age { at_open: age_ms, opened: now.mono.0, on_disk: age_ms };
         for row in self.live.values_mut() {
-            row.has_come = has_come(&row.facts, age_ms, now.wall);
+            row.waits = Waits::of(&row.facts, age_ms, now.wall);
         }
         for member in self.workers.values_mut() {
             member.provider_failures = 0;
@@ -97,25 +113,24 @@ impl Model {
     /// Notices whose time has come. It stays so: a wall clock that goes back takes nothing away.
     pub(super) fn notice_times(&mut self) {
         let (age_ms, wall) = (self.age(), self.now.wall);
-        for row in self.live.values_mut().filter(|row| !row.has_come) {
-            let rested = row.facts.delay.is_none_or(|delay| delay.age_ms < age_ms);
-            row.has_come = rested && row.facts.not_before.is_none_or(|moment| moment <= wall);
+        for row in self.live.values_mut() {
+            match row.waits {
+                Waits::Age(until) if until >= age_ms => {}
+                Waits::Age(_) | Waits::Wall(_) => row.waits = Waits::for_moment(&row.facts, wall),
+                Waits::Nothing => {}
+            }
         }
     }
 
     /// When the server must look again because of a task that waits for its time.
     pub fn times(&self) -> impl Iterator<Item = u64> {
-        let (age_ms, now) = (self.age(), self.now);
-        let waits = |facts: &&TaskFacts| facts.status == TaskStatus::Queued;
-        let rows = self.live.values().filter(|row| !row.has_come).map(|row| &row.facts);
-        rows.filter(waits).map(move |facts| {
-            match facts.delay.filter(|delay| delay.age_ms >= age_ms) {
-                Some(delay) => self.age.passes(delay.age_ms),
-                None => {
-                    let moment = facts.not_before.unwrap_or(now.wall);
-                    let look = moment.saturating_sub(now.wall).clamp(0, LOOK_MS);
-                    after(now.mono.0, look as u64)
-                }
+        let queued = self.live.values().filter(|row| row.facts.status == TaskStatus::Queued);
+        queued.filter_map(|row| match row.waits {
+            Waits::Nothing => None,
+            Waits::Age(until) => Some(self.age.passes(until)),
+            Waits::Wall(moment) => {
+                let look = moment.saturating_sub(self.now.wall).clamp(0, LOOK_MS);
+                Some(after(self.now.mono.0, look as u64))
             }
         })
     }

@@ -14,7 +14,7 @@ mod workers;
 use super::facts::{
     Answer, Ask, Call, LeaseFacts, NewTaskFacts, OutcomeFacts, RestFacts, TaskFacts,
 };
-use again::Age;
+use again::{Age, Waits};
 use bloom_runtime::clock::Now;
 use bloom_runtime::domain::{LeaseEnd, Refusal, TaskStatus, WorkerStatus};
 use bloom_runtime::engine::Settings;
@@ -30,8 +30,8 @@ pub struct Row {
     pub due: u64,
     /// The last sign of life that was written down, and not only remembered.
     pub heard_on_disk: i64,
-    /// Waits for nothing but a worker, if it is queued.
-    pub has_come: bool,
+    /// What it waits for besides a worker while it is queued.
+    pub waits: Waits,
     /// Its grants when it was last put into the queue by create or by a person.
     pub fresh_at: u32,
     pub outcomes: Vec<OutcomeFacts>,
@@ -325,7 +325,7 @@ impl Model {
         row.facts.status = status;
         row.facts.updated = self.now.wall;
         row.in_hot = true;
-        row.has_come = again::has_come(&row.facts, self.age(), self.now.wall);
+        row.waits = Waits::of(&row.facts, self.age(), self.now.wall);
         self.touched.insert(number);
         if is_live(status) {
             self.unmoved.remove(&number);

@@ -4,7 +4,8 @@
 use super::super::facts::{
     Answer, DoneFacts, LeaseFacts, NewTaskFacts, OutcomeFacts, TaskFacts, lease_id, task_id,
 };
-use super::{Model, Row, Told, after, again, grant_facts, shown_end};
+use super::again::Waits;
+use super::{Model, Row, Told, after, grant_facts, shown_end};
 use bloom_runtime::domain::{
     ArtifactId, Completed, CompletionStatus, LeaseClaim, LeaseEnd, LeaseId, NewTask, NoWorker,
     Refusal, TaskId, TaskStatus,
@@ -47,7 +48,7 @@ impl Model {
             spec: NewTaskFacts::of(&new.spec),
             due: 0,
             heard_on_disk: 0,
-            has_come: again::has_come(&facts, self.age(), wall),
+            waits: Waits::of(&facts, self.age(), wall),
             fresh_at: 0,
             facts: facts.clone(),
             outcomes: Vec::new(),

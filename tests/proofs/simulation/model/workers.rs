@@ -1,6 +1,7 @@
 //! Workers, and who gets which task: the gate, the two orders of choice, the claims that wait.
 
 use super::super::facts::{Answer, Call, TaskFacts, WorkerFacts};
+use super::again::Waits;
 use super::{Member, Model, Row, Wait, after};
 use bloom_runtime::domain::{NoWorker, Refusal, Registration, TaskStatus, WorkerStatus};
 use std::cmp::Reverse;
@@ -119,7 +120,7 @@ impl Model {
         let mut queued: Vec<&TaskFacts> = self
             .live
             .values()
-            .filter(|row| row.facts.status == TaskStatus::Queued && row.has_come)
+            .filter(|row| row.facts.status == TaskStatus::Queued && row.waits == Waits::Nothing)
             .filter(|row| !full.contains(&row.spec.agent.as_str()))
             .map(|row| &row.facts)
             .collect();
