@@ -16,6 +16,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 const WORKER: &str = "w";
+const LIMITED: &str = "reviewer";
 const ROUNDS: u64 = 5;
 const TTL_MS: u64 = 300_000;
 const RETRY: Retry = Retry { on_error: true, backoff_seconds: 1, max_backoff_seconds: 9 };
@@ -90,7 +91,8 @@ impl Life {
             last += 1;
             last.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
         });
-        let core = Core::open(Arc::new(store), random, self.clock.now()).expect("opens");
+        let (now, limits) = (self.clock.now(), [(LIMITED.to_owned(), 1)].into());
+        let core = Core::open_limited(Arc::new(store), random, now, limits).expect("opens");
         let query = core.query();
         self.writer = Some((core, query));
     }
@@ -136,13 +138,17 @@ impl Life {
         self.drain(false)?;
         let large = "x".repeat(3_000);
         let mut leases = Vec::new();
-        for text in ["small", &large, "cancelled", "expires", "comes back", "again"] {
+        let mut too_many = None;
+        let texts = ["small", &large, "cancelled", "expires", "comes back", "again", "too many"];
+        for text in texts {
             let Some(task) = self.create(text)? else { continue };
             if text == "cancelled" {
                 self.change(task, TaskStatus::Cancelled, |reply| Command::Cancel { task, reply })?;
                 continue;
             }
-            if let Some(lease) = self.lease(task)? {
+            if text == "too many" {
+                too_many = Some(task);
+            } else if let Some(lease) = self.lease(task)? {
                 leases.push((text.to_owned(), task, lease));
             }
         }
@@ -169,6 +175,7 @@ impl Life {
                 self.complete(task, lease, TaskStatus::Completed)?;
             }
         }
+        self.keep_to_the_limit(too_many, &leases)?;
         self.drain(true)?;
         self.move_finished()?;
         // The lease that nobody completes ends, unless the disk takes no writes just then.
@@ -184,6 +191,20 @@ impl Life {
                 known.lease = None;
                 known.perhaps.clear();
             }
+        }
+        Some(())
+    }
+
+    /// While a task of the agent that has a limit is held, another one cannot be, whatever has failed.
+    fn keep_to_the_limit(
+        &mut self,
+        other: Option<TaskId>,
+        leases: &[(String, TaskId, LeaseId)],
+    ) -> Option<()> {
+        let held = leases.iter().find(|(text, ..)| text == "expires");
+        if let (Some(other), Some((_, task, _))) = (other, held) {
+            let granted = self.lease(other)?;
+            assert!(granted.is_none(), "{other} is leased beside {task} of the same agent");
         }
         Some(())
     }
@@ -256,8 +277,10 @@ impl Life {
     }
 
     fn create(&mut self, prompt: &str) -> Option<Option<TaskId>> {
+        let is_limited = ["expires", "too many"].contains(&prompt);
+        let agent = if is_limited { LIMITED } else { "writer" };
         let spec = TaskSpec {
-            agent_slug: "writer".into(),
+            agent_slug: agent.into(),
             prompt: prompt.into(),
             context_hints: Vec::new(),
             policy: Policy { timeout_sec: 120, budget: 0.0 },

@@ -13,7 +13,7 @@ use disk::{Fault, Kind};
 use life::{Ended, Life};
 
 /// How far apart the operations are that the short form tries.
-const SHORT_STRIDE: usize = 23;
+const SHORT_STRIDE: usize = 53;
 
 /// The life without a fault; how many operations it takes.
 fn operations() -> u64 {

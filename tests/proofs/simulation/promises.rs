@@ -161,12 +161,15 @@ impl Ledger {
                 self.backoffs.insert(*number, Backoff::of(&row.facts, now));
             }
         }
-        for (call, task, seconds) in &noted.rests {
+        for (call, task, _) in &noted.rests {
             let id = task_id(*task).to_string();
             let first = model.told.iter().any(|told| told.kind == "task_released" && told.id == id);
             if let (true, Some(Answer::Task(facts, _))) = (first, answers.get(call)) {
                 let holder = &facts.past.last().expect("it was held").lease.worker;
                 let resting = model.workers.get(holder).is_some_and(|m| m.rest.is_some());
+                // Which of several that were answered came first is not seen here; the others did nothing.
+                let same = noted.rests.iter().filter(|(_, other, _)| other == task);
+                let seconds = same.map(|(_, _, seconds)| seconds).min().expect("this one");
                 if resting && !noted.lifted.contains(holder) {
                     let until = self.rests.entry(holder.clone()).or_default();
                     *until = (*until).max(now + seconds * SECOND);
