@@ -8,7 +8,9 @@ use bloom_runtime::domain::{
     self, CompletionStatus, Delay, HandBack, LeaseClaim, LeaseEnd, LeaseId, NewTask, Outcome,
     Refusal, Registration, Retry, Task, TaskId, TaskSpec, TaskStatus, WorkerStatus,
 };
-use bloom_runtime::engine::{LeaseView, Settings, TaskView, WorkerChoice, WorkerView};
+use bloom_runtime::engine::{
+    ByHand, Changed, LeaseView, Settings, TaskView, WorkerChoice, WorkerView,
+};
 use bloom_runtime::store::Copied;
 
 /// The random part of every id, and every chance: always the same, so that the model knows each id by its
@@ -34,6 +36,7 @@ pub enum Ask {
     HandBack { task: TaskId, claim: LeaseClaim, given: Option<HandBack> },
     Requeue(TaskId),
     Cancel(TaskId),
+    Many { tasks: Vec<TaskId>, what: ByHand },
     Register { worker: String, registration: Registration },
     Drain { worker: String, on: bool },
     Remove(String),
@@ -166,6 +169,7 @@ pub enum Answer {
     Done(DoneFacts),
     Registered(WorkerFacts, bool),
     Worker(WorkerFacts),
+    Many(Changed),
     Carried,
     Refused(Refusal),
     /// The commit failed, or the store could not be read: nobody knows.

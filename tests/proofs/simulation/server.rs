@@ -130,6 +130,9 @@ fn command(ask: Ask) -> (Command, Option<Listener>) {
         }
         Ask::Requeue(task) => with(say_task, |reply| Command::Requeue { task, reply }),
         Ask::Cancel(task) => with(say_task, |reply| Command::Cancel { task, reply }),
+        Ask::Many { tasks, what } => {
+            with(Answer::Many, |reply| Command::Many { tasks, what, reply })
+        }
         Ask::Register { worker, registration } => {
             let (id, registration) = (WorkerId(worker), Box::new(registration));
             with(say_worker, |reply| Command::Register { id, registration, reply })

@@ -6,7 +6,7 @@ use super::{Desk, Moment, SECOND, Shift, hand_back, new_task, result};
 use bloom_runtime::domain::{
     LeaseClaim, LeaseId, NewTask, Registration, Retry, TaskId, WorkerId, WorkerStatus,
 };
-use bloom_runtime::engine::{Settings, WorkerChoice};
+use bloom_runtime::engine::{ByHand, Settings, WorkerChoice};
 
 /// What kinds of tasks there are.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Person {
     fn decide(&mut self, moment: &mut Moment<'_>) -> Option<Ask> {
         let dice = &mut self.desk.dice;
         let worker = dice.one(&self.workers);
-        Some(match dice.below(15) {
+        Some(match dice.below(16) {
             0..4 => Ask::Requeue(moment.known.any_task(dice)?),
             4 | 5 => Ask::Cancel(moment.known.any_task(dice)?),
             6..9 => Ask::Register { worker, registration: registration(dice, &self.labels) },
@@ -105,7 +105,12 @@ impl Person {
                 Ask::Configure { settings, detail: format!("Updated membridge URL to {url}") }
             }
             11 => Ask::Drain { worker, on: true },
-            12 | 13 => Ask::Drain { worker, on: false },
+            12 => {
+                let tasks = (0..6).filter_map(|_| moment.known.any_task(dice)).collect();
+                let what = dice.one(&[ByHand::Requeue, ByHand::Requeue, ByHand::Cancel]);
+                Ask::Many { tasks, what }
+            }
+            13 | 14 => Ask::Drain { worker, on: false },
             _ => Ask::Remove(worker),
         })
     }

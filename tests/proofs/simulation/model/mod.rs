@@ -216,6 +216,7 @@ impl Model {
             Ask::HandBack { task, claim, given } => self.hand_back(*task, *claim, given.as_ref()),
             Ask::Requeue(task) => self.requeue(*task),
             Ask::Cancel(task) => self.cancel(*task),
+            Ask::Many { tasks, what } => Ok(self.many(tasks, *what)),
             Ask::Register { worker, registration } => self.register(worker, registration),
             Ask::Drain { worker, on } => self.drain(worker, *on),
             Ask::Remove(worker) => self.remove(worker),

@@ -10,7 +10,7 @@ use bloom_runtime::domain::{
     ArtifactId, Completed, CompletionStatus, LeaseClaim, LeaseEnd, LeaseId, NewTask, NoWorker,
     Refusal, TaskId, TaskStatus,
 };
-use bloom_runtime::engine::WorkerChoice;
+use bloom_runtime::engine::{ByHand, Changed, WorkerChoice};
 
 impl Model {
     pub(super) fn find(&self, id: TaskId) -> Result<&Row, Refusal> {
@@ -257,6 +257,18 @@ impl Model {
         self.live.get_mut(&number).expect("it lives").facts.delay = None;
         self.end_lease(number, LeaseEnd::Cancelled, None, TaskStatus::Cancelled);
         self.tell_of_hand(number, "task_cancelled", format!("Cancelled while {}", status.as_str()))
+    }
+
+    /// Each by itself; those for which it is too late are left alone.
+    pub(super) fn many(&mut self, tasks: &[TaskId], what: ByHand) -> Answer {
+        let one = |task: &&TaskId| {
+            let told = match what {
+                ByHand::Requeue => self.requeue(**task),
+                ByHand::Cancel => self.cancel(**task),
+            };
+            told.is_ok()
+        };
+        Answer::Many(Changed { tried: tasks.len(), changed: tasks.iter().filter(one).count() })
     }
 
     fn tell_of_hand(&mut self, number: u64, kind: &'static str, detail: String) -> Told {
