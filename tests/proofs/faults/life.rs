@@ -203,6 +203,8 @@ impl Life {
     ) -> Option<()> {
         let held = leases.iter().find(|(text, ..)| text == "expires");
         if let (Some(other), Some((_, task, _))) = (other, held) {
+            // What failed once is tried again by now.
+            self.clock.pass_ms(PAUSE_MS);
             let granted = self.lease(other)?;
             assert!(granted.is_none(), "{other} is leased beside {task} of the same agent");
         }
