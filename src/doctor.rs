@@ -109,8 +109,12 @@ fn inventory(contents: &Contents) -> Vec<String> {
             contents.tasks_in_hot, contents.tasks_in_archive, contents.tasks_in_both
         ),
         format!(
-            "leases: {} active, {} ended; outcomes: {}; workers: {}",
-            contents.leases_active, contents.leases_ended, contents.outcomes, contents.workers
+            "leases: {} active, {} ended; outcomes: {}; workers: {}; idempotency keys: {}",
+            contents.leases_active,
+            contents.leases_ended,
+            contents.outcomes,
+            contents.workers,
+            contents.idempotency_keys
         ),
         format!(
             "audit: {} entries in the archive, {} in {} journal records",

@@ -135,7 +135,7 @@ impl Builder {
         self.made += count as u64;
         self.step(|batch| {
             let new = (0..count).map(|n| Box::new(task(first + n as u64, labels, max_attempts)));
-            new.map(|new| queue(batch, |reply| Command::Create { new, reply })).collect()
+            new.map(|new| queue(batch, |reply| Command::Create { new, key: None, reply })).collect()
         });
     }
 

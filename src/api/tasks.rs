@@ -3,13 +3,15 @@
 //! Not here: rules, lists (`lists`).
 
 use super::{App, Call};
-use crate::domain::{Refusal, TaskId};
+use crate::domain::{IdempotencyKey, KEY_CHARS_MAX, Refusal, TaskId};
 use crate::engine::{ByHand, EngineError, NewLease};
 use crate::http::answer::{Answer, TEXT, bytes, json, with_header};
 use crate::http::error::ApiError;
 use crate::wire::{self, Invalid};
 use hyper::StatusCode;
-use hyper::header::CONTENT_DISPOSITION;
+use hyper::header::{CONTENT_DISPOSITION, HeaderMap};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// An id that is none is the id of nothing.
 pub(super) fn task_id(call: &Call) -> Result<TaskId, ApiError> {
@@ -24,10 +26,24 @@ fn or_invalid<T>(result: Result<T, EngineError>, invalid: Option<Invalid>) -> Re
     }
 }
 
+/// A header that is sent more than once must say the same.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let mut sent = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(first) = sent.next() else { return Ok(None) };
+    let key = IdempotencyKey::new(first.as_bytes()).filter(|_| sent.all(|next| next == first));
+    key.map(Some).ok_or_else(|| {
+        let text = format!(
+            "Idempotency-Key must be one value of 1 to {KEY_CHARS_MAX} visible ASCII characters"
+        );
+        ApiError::new(StatusCode::BAD_REQUEST, "bad_idempotency_key", text)
+    })
+}
+
 impl App {
     pub(super) async fn create(&self, call: &Call) -> Result<Answer, ApiError> {
+        let key = idempotency_key(&call.headers)?;
         let new = wire::new_task(&call.payload)?;
-        let view = self.engine.create(new).await?;
+        let view = self.engine.create(new, key).await?;
         Ok(json(StatusCode::CREATED, &wire::task(&view)))
     }
 

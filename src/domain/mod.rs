@@ -4,6 +4,7 @@
 //! records or a `Refusal` go out. Not here: clocks, randomness, storage, HTTP, log lines.
 
 mod audit;
+mod creation;
 mod ending;
 mod failure;
 mod id;
@@ -16,6 +17,7 @@ mod transition;
 mod worker;
 
 pub use audit::{Audit, Entity, EventKind};
+pub use creation::{IdempotencyKey, KEY_CHARS_MAX, as_created, is_same};
 pub use ending::{
     Completed, Completion, HandedBack, as_completed, cancel, complete, expire, hand_back,
 };

@@ -27,6 +27,9 @@ pub enum Refusal {
     InvalidFields,
     NoWorker(NoWorker),
     QueueFull,
+    /// The key was sent with another task before.
+    IdempotencyKeyReused,
+    TooManyIdempotencyKeys,
     TooManyWorkers,
     TooManyWaiting,
 }

@@ -6,8 +6,8 @@
 use super::deadlines::Renewal;
 use super::{EngineError, Event, Reply};
 use crate::clock::Now;
-use crate::domain::{Outcome, Refusal, Task, TaskId, TaskSpec, WorkerId};
-use crate::store::{Archive, AuditEntry, Hot, HotChanges, Store, StoreError};
+use crate::domain::{IdempotencyKey, Outcome, Refusal, Task, TaskId, TaskSpec, WorkerId};
+use crate::store::{Archive, AuditEntry, Hot, HotChanges, KeyedTask, Store, StoreError};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -135,6 +135,28 @@ impl<'a> Batch<'a> {
             return Ok(None);
         }
         Ok(self.hot()?.task(seq)?)
+    }
+
+    /// What was created under this key last.
+    pub fn keyed_task(&mut self, key: &IdempotencyKey) -> Result<Option<KeyedTask>, StoreError> {
+        match self.changes.keys.get(key) {
+            Some(found) => Ok(Some(*found)),
+            None => self.hot()?.keyed_task(key),
+        }
+    }
+
+    /// Lets the oldest keys go with the next new one, where they are older than `age_ms`.
+    pub fn let_go_of_keys(&mut self, age_ms: u64, limit: usize) -> Result<(), StoreError> {
+        let from = self.changes.old_keys.last().map_or(0, |last| last + 1);
+        let old = self.hot()?.old_keys(from, age_ms, limit)?;
+        self.changes.old_keys.extend(old);
+        Ok(())
+    }
+
+    /// How many keys there will be.
+    pub fn keys_held(&mut self) -> Result<u64, StoreError> {
+        let held = self.hot()?.keys_held()? + self.changes.keys.len() as u64;
+        Ok(held - self.changes.old_keys.len() as u64)
     }
 
     pub fn spec(&mut self, task: &Task) -> Result<TaskSpec, EngineError> {

@@ -5,8 +5,8 @@
 
 use super::EngineError;
 use crate::domain::{
-    self, EventKind, HandBack, LeaseClaim, LeaseId, LeaseStatus, NewTask, Outcome, Registration,
-    Task, TaskId, TaskSpec, Worker, WorkerId, WorkerStatus,
+    self, EventKind, HandBack, IdempotencyKey, LeaseClaim, LeaseId, LeaseStatus, NewTask, Outcome,
+    Registration, Task, TaskId, TaskSpec, Worker, WorkerId, WorkerStatus,
 };
 use crate::store::{Copied, DueTask, Settings};
 use std::collections::HashSet;
@@ -60,8 +60,10 @@ pub struct ConfigChange {
 
 /// Everything that goes through the writer.
 pub enum Command {
+    /// With a key it is carried out once, however often it is sent.
     Create {
         new: Box<NewTask>,
+        key: Option<IdempotencyKey>,
         reply: Reply<TaskView>,
     },
     Lease {

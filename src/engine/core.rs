@@ -9,6 +9,7 @@
 mod bulk;
 mod claims;
 mod commands;
+mod creation;
 mod retention;
 mod recovery;
 mod schedule;
@@ -74,6 +75,8 @@ pub struct Core {
     workers: Workers,
     waiting: Waiting,
     journal_records: usize,
+    /// The most idempotency keys that are held.
+    pub(super) keys_max: u64,
     released: bool,
     /// Since waiting claims were last served something may have made a match possible: a task is
     /// ready, a lease ended, a worker came back or offers more.
@@ -116,6 +119,7 @@ impl Core {
             workers: Workers::new(ServedTime::new(counters.age_ms, now.mono)),
             waiting: Waiting::default(),
             journal_records,
+            keys_max: creation::KEYS_MAX,
             released: false,
             may_match: false,
             doubtful: false,

@@ -6,6 +6,7 @@
 mod archive;
 mod commits;
 mod fleet;
+mod keys;
 mod leases;
 mod push;
 mod retention;
@@ -156,7 +157,8 @@ impl World {
     }
 
     pub fn create_task(&mut self, new: NewTask) -> TaskView {
-        self.ask(|reply| Command::Create { new: Box::new(new), reply }).expect("there is room")
+        self.ask(|reply| Command::Create { new: Box::new(new), key: None, reply })
+            .expect("there is room")
     }
 
     pub fn register(&mut self, name: &str, max_concurrency: u32) -> WorkerView {
@@ -279,7 +281,7 @@ pub fn register(
 }
 
 pub fn create(reply: Reply<TaskView>) -> Command {
-    Command::Create { new: Box::new(new_task()), reply }
+    Command::Create { new: Box::new(new_task()), key: None, reply }
 }
 
 pub fn lease(task: TaskId, reply: Reply<LeaseAnswer>) -> Command {

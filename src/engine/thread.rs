@@ -12,7 +12,9 @@ use super::{
     EngineError, Events, LeaseAnswer, LeaseView, NewLease, Reply, TaskLogs, TaskView, WorkerView,
 };
 use crate::clock::Clock;
-use crate::domain::{self, HandBack, LeaseClaim, LeaseId, NewTask, Registration, TaskId, WorkerId};
+use crate::domain::{
+    self, HandBack, IdempotencyKey, LeaseClaim, LeaseId, NewTask, Registration, TaskId, WorkerId,
+};
 use crate::store::{Copied, DueTask, Store, StoreError};
 use rustix::process::setpriority_process;
 use std::collections::HashSet;
@@ -161,8 +163,13 @@ impl Engine {
         answer.await.unwrap_or(Err(EngineError::Stopping))
     }
 
-    pub async fn create(&self, new: NewTask) -> Result<TaskView, EngineError> {
-        self.ask(|reply| Command::Create { new: Box::new(new), reply }).await
+    /// The new task; under a key that has made one already, that one as it was made.
+    pub async fn create(
+        &self,
+        new: NewTask,
+        key: Option<IdempotencyKey>,
+    ) -> Result<TaskView, EngineError> {
+        self.ask(|reply| Command::Create { new: Box::new(new), key, reply }).await
     }
 
     pub async fn lease(&self, task: TaskId, lease: NewLease) -> Result<LeaseAnswer, EngineError> {

@@ -11,6 +11,9 @@ use hyper::StatusCode;
 use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
 
+/// Keys become free as the oldest of them come of age.
+const KEYS_RETRY_SECONDS: u64 = 60;
+
 /// An answer that is no success.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiError {
@@ -195,6 +198,16 @@ impl From<Refusal> for ApiError {
                 "queue_full",
                 "The queue holds as many tasks as it may; try again when some have finished",
             ),
+            Refusal::IdempotencyKeyReused => ApiError::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "Another task was created under this Idempotency-Key; give each task its own key",
+            ),
+            Refusal::TooManyIdempotencyKeys => ApiError::unavailable(
+                "too_many_idempotency_keys",
+                "As many keys are remembered as may be; nothing was created, try again later or without a key",
+            )
+            .retry_after(KEYS_RETRY_SECONDS),
             Refusal::TooManyWorkers => ApiError::unavailable(
                 "too_many_workers",
                 "As many workers are registered as may be; remove some first",

@@ -10,6 +10,7 @@ mod copies;
 mod findings;
 mod indexes;
 mod journal;
+mod keys;
 mod numbers;
 mod rows;
 mod rules;
@@ -128,6 +129,7 @@ fn examine_tables(
         }
     })?;
     check_settings(findings, hot)?;
+    keys::check(findings, hot, counters)?;
     seen.check_workers(findings, hot, counters)?;
     seen.check_counters(findings, counters);
     Ok(())

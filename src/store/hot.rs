@@ -8,8 +8,8 @@ use super::schema::{
     OutcomeFacts, PART_SPEC, PART_TASK, Removing, SMALL_PART_BYTES, Settings, StoredWorker,
     WORKERS, part_of_outcome,
 };
-use super::{AuditEntry, Store, StoreError};
-use crate::domain::{Outcome, Task, TaskSpec, WorkerId};
+use super::{AuditEntry, KeyedTask, Store, StoreError};
+use crate::domain::{IdempotencyKey, Outcome, Task, TaskSpec, WorkerId};
 use redb::{
     AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
     ReadableTableMetadata, Table, WriteTransaction,
@@ -26,6 +26,9 @@ pub struct HotChanges {
     /// Parts that are new: specs and outcomes.
     pub specs: BTreeMap<u64, TaskSpec>,
     pub outcomes: BTreeMap<(u64, u32), Outcome>,
+    /// Idempotency keys of tasks that are new, and the tasks whose keys go for them.
+    pub keys: BTreeMap<IdempotencyKey, KeyedTask>,
+    pub old_keys: Vec<u64>,
     pub workers: BTreeMap<WorkerId, Option<StoredWorker>>,
     pub settings: Option<Settings>,
     /// The tasks whose removal begins with this commit.
@@ -164,6 +167,7 @@ impl Store {
                 };
             }
         }
+        changes.write_keys(&txn)?;
         changes.write_meta(&txn)?;
         txn.commit()?;
         Ok(())
@@ -178,7 +182,7 @@ impl Store {
 
 /// A snapshot of the hot file.
 pub struct Hot {
-    txn: ReadTransaction,
+    pub(super) txn: ReadTransaction,
     parts: ReadOnlyTable<(u64, u64), &'static [u8]>,
     large: ReadOnlyTable<(u64, u64), &'static [u8]>,
 }

@@ -12,20 +12,22 @@ use std::path::{Path, PathBuf};
 /// Free space beside the copies, for what the migration adds: a part of the files.
 const SPARE_PART: u64 = 16;
 
-/// Copies these files of one directory, which nobody has open, and says what the copies are called.
-pub fn keep_copies(files: &[&Path], format: u64) -> Result<Vec<PathBuf>, StoreError> {
-    let Some(dir) = files.first().and_then(|file| file.parent()) else { return Ok(Vec::new()) };
+/// Copies these files of one directory, each of which has this format and which nobody has open, and says
+/// what the copies are called.
+pub fn keep_copies(files: &[(&Path, u64)]) -> Result<Vec<PathBuf>, StoreError> {
+    let Some((first, format)) = files.first() else { return Ok(Vec::new()) };
+    let Some(dir) = first.parent() else { return Ok(Vec::new()) };
     let unusable = |error: io::Error| StoreError::Unusable(dir.to_path_buf(), error);
-    let sizes = files.iter().map(|file| fs::metadata(file).map(|found| found.len()));
+    let sizes = files.iter().map(|(file, _)| fs::metadata(file).map(|found| found.len()));
     let bytes = sizes.sum::<io::Result<u64>>().map_err(unusable)?;
     let needed = bytes + bytes / SPARE_PART;
-    let no_room = || StoreError::NoRoomForCopy { dir: dir.to_path_buf(), needed, format };
+    let no_room = || StoreError::NoRoomForCopy { dir: dir.to_path_buf(), needed, format: *format };
     let disk = statvfs(dir).map_err(|error| unusable(error.into()))?;
     if disk.f_bavail.saturating_mul(disk.f_frsize) < needed {
         return Err(no_room());
     }
     let mut kept = Vec::new();
-    for file in files {
+    for (file, format) in files {
         let mut name = file.as_os_str().to_owned();
         name.push(format!(".format{format}"));
         let name = PathBuf::from(name);
@@ -63,7 +65,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hot.redb");
         fs::write(&file, b"as it was").unwrap();
-        let kept = keep_copies(&[&file], 1).unwrap();
+        let kept = keep_copies(&[(&file, 1)]).unwrap();
         assert_eq!(kept, [dir.path().join("hot.redb.format1")]);
         assert_eq!(fs::read(&kept[0]).unwrap(), b"as it was");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "and nothing else is left");
@@ -76,7 +78,7 @@ mod tests {
         fs::write(&file, b"as it was").unwrap();
         // A directory in its place: the rename fails after the whole copy was made.
         fs::create_dir(dir.path().join("hot.redb.format1")).unwrap();
-        let refused = keep_copies(&[&file], 1).unwrap_err();
+        let refused = keep_copies(&[(&file, 1)]).unwrap_err();
         assert!(matches!(refused, StoreError::Unusable(..)), "{refused}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }

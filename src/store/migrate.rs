@@ -1,15 +1,17 @@
 //! Files of an older format, brought to the present one.
 //!
-//! Format 2 gives each archived task a row in `TASKS_BY_AGE`. Works on open databases, so that a
-//! migration can be cut off at every point. Must stay true: steps are bounded and each is one commit
+//! Format 2 gives each archived task a row in `TASKS_BY_AGE`, format 3 gives the hot file its tables of
+//! idempotency keys. Works on open databases, so that a migration can be cut off at every point. Must stay true: steps are bounded and each is one commit
 //! that also says how far it came, so a migration that was cut off goes on where it was; the format
 //! is raised in the commit of the last step, and the hot file's after the archive's. Not here: the
 //! copies that are kept before (`keep`).
 
 use super::StoreError;
 use super::open::stored_format;
-use super::schema::{FORMAT, META, META_FORMAT, META_MIGRATED, TASKS_BY_AGE, TASKS_BY_STATUS};
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use super::schema::{
+    FORMAT, KEYS, KEYS_BY_TASK, META, META_FORMAT, META_MIGRATED, TASKS_BY_AGE, TASKS_BY_STATUS,
+};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 /// Rows of one step: some tens of milliseconds of work.
 const ROWS_AT_ONCE: usize = 20_000;
@@ -39,12 +41,25 @@ pub fn migrate_in_steps(
             progress(done.min(all), all);
         }
     }
-    if stored_format(hot)? == Some(1) {
-        let mut txn = hot.begin_write()?;
-        txn.set_two_phase_commit(true);
-        txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
+    if stored_format(archive)? != Some(FORMAT) {
+        let mut txn = archive.begin_write()?;
+        txn.set_quick_repair(true);
+        raise_format(&txn)?;
         txn.commit()?;
     }
+    if stored_format(hot)? != Some(FORMAT) {
+        let mut txn = hot.begin_write()?;
+        txn.set_two_phase_commit(true);
+        txn.open_table(KEYS)?;
+        txn.open_table(KEYS_BY_TASK)?;
+        raise_format(&txn)?;
+        txn.commit()?;
+    }
+    Ok(())
+}
+
+fn raise_format(txn: &WriteTransaction) -> Result<(), StoreError> {
+    txn.open_table(META)?.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
     Ok(())
 }
 

@@ -6,12 +6,15 @@
 
 use super::place::Place;
 use super::schema::{
-    AUDIT, FORMAT, HOT, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_AGE,
-    TASKS_BY_STATUS, WORKERS,
+    AUDIT, FORMAT, HOT, KEYS, KEYS_BY_TASK, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS,
+    TASKS, TASKS_BY_AGE, TASKS_BY_STATUS, WORKERS,
 };
 use super::slot::{Access, Slot};
 use super::{StoreError, keep, migrate};
-use redb::{Database, ReadableDatabase, StorageBackend};
+use redb::{
+    Database, Key, ReadTransaction, ReadableDatabase, ReadableTableMetadata, StorageBackend,
+    TableDefinition, Value,
+};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -163,17 +166,21 @@ fn keep_old(
     (hot, hot_db): (&Place, Database),
     (archive, archive_db): (&Place, Database),
 ) -> Result<(Database, Database, Vec<PathBuf>), StoreError> {
-    let hot_is_old = stored_format(&hot_db)? == Some(1);
-    let archive_is_old =
-        stored_format(&archive_db)? == Some(1) && !migrate::has_begun(&archive_db)?;
-    let old = [(hot_is_old, hot), (archive_is_old, archive)].into_iter().filter(|(old, _)| *old);
-    let old: Vec<&Path> = old.filter_map(|(_, place)| place.file_path()).collect();
+    let older = |db| Ok::<_, StoreError>(stored_format(db)?.filter(|format| *format < FORMAT));
+    let hot_format = older(&hot_db)?;
+    let archive_format = match older(&archive_db)? {
+        Some(_) if migrate::has_begun(&archive_db)? => None,
+        found => found,
+    };
+    let found = [(hot, hot_format), (archive, archive_format)];
+    let old = found.into_iter().filter_map(|(place, format)| Some((place.file_path()?, format?)));
+    let old: Vec<(&Path, u64)> = old.collect();
     if old.is_empty() {
         return Ok((hot_db, archive_db, Vec::new()));
     }
     // Closed, so that the copies are whole files that need no repair.
     drop((hot_db, archive_db));
-    let kept = keep::keep_copies(&old, 1)?;
+    let kept = keep::keep_copies(&old)?;
     Ok((hot.open(Access::Write)?, archive.open(Access::Write)?, kept))
 }
 
@@ -211,6 +218,8 @@ fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
         txn.open_table(HOT)?;
         txn.open_table(LARGE)?;
         txn.open_table(WORKERS)?;
+        txn.open_table(KEYS)?;
+        txn.open_table(KEYS_BY_TASK)?;
         txn.commit()?;
     }
     let mut said = 0;
@@ -248,13 +257,20 @@ fn is_mostly_free(hot: &Database, file_bytes: u64) -> Result<bool, StoreError> {
     const SMALL_PART: u64 = 1 << 10;
     const LARGE_PART: u64 = 64 << 10;
     let txn = hot.begin_read()?;
-    let rows = |table| match txn.open_table(table) {
-        Ok(table) => Ok(redb::ReadableTableMetadata::len(&table)?),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
-        Err(other) => Err(StoreError::from(other)),
-    };
-    let in_use = rows(HOT)? * SMALL_PART + rows(LARGE)? * LARGE_PART;
+    let small = rows(&txn, HOT)? + rows(&txn, KEYS)?;
+    let in_use = small * SMALL_PART + rows(&txn, LARGE)? * LARGE_PART;
     Ok(in_use < file_bytes / 4)
+}
+
+fn rows<K: Key, V: Value>(
+    txn: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<u64, StoreError> {
+    match txn.open_table(table) {
+        Ok(table) => Ok(table.len()?),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+        Err(other) => Err(other.into()),
+    }
 }
 
 pub(super) fn stored_format(db: &impl ReadableDatabase) -> Result<Option<u64>, StoreError> {
@@ -271,7 +287,7 @@ pub(super) fn stored_format(db: &impl ReadableDatabase) -> Result<Option<u64>, S
 fn is_empty(archive: &Database) -> Result<bool, StoreError> {
     let txn = archive.begin_read()?;
     match txn.open_table(AUDIT) {
-        Ok(audit) => Ok(redb::ReadableTableMetadata::is_empty(&audit)?),
+        Ok(audit) => Ok(audit.is_empty()?),
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(true),
         Err(other) => Err(other.into()),
     }

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The version of the layout below, stored in both files under `META_FORMAT`. Format 1 had no
-/// `TASKS_BY_AGE` and no `META_REMOVING`.
-pub const FORMAT: u64 = 2;
+/// `TASKS_BY_AGE` and no `META_REMOVING`; format 2 had no `KEYS`, and its records knew nothing of leases
+/// handed back and of tries again, which a program of its time cannot read.
+pub const FORMAT: u64 = 3;
 
 /// Both files. What concerns the file itself: format version, settings.
 pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -56,6 +57,14 @@ pub const PARTS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("part
 
 /// Hot file. Worker id → `StoredWorker`. Few, and changed by registrations only.
 pub const WORKERS: TableDefinition<&str, &[u8]> = TableDefinition::new("workers");
+
+/// Hot file. Idempotency key → sequence of the task that was created under it last. Keys come in no
+/// order, so each one writes a leaf of its own; nothing is written for a task without one.
+pub const KEYS: TableDefinition<&str, u64> = TableDefinition::new("keys");
+
+/// Hot file. Task sequence → (the store's age at its creation, its idempotency key): the same the other
+/// way round, the oldest first, so that old keys are found without looking for them.
+pub const KEYS_BY_TASK: TableDefinition<u64, (u64, &str)> = TableDefinition::new("keys_by_task");
 
 /// Archive. (status, task sequence): the filtered lists of tasks. Live statuses need no such
 /// table, their lists come from memory.

@@ -63,7 +63,7 @@ impl Past {
             retry: None,
             not_before: None,
         };
-        self.ask(|reply| Command::Create { new: Box::new(new), reply });
+        self.ask(|reply| Command::Create { new: Box::new(new), key: None, reply });
         let worker = worker.clone();
         let claim = |reply| Command::Claim { worker, ttl_seconds: None, wait_ms: 0, reply };
         let claimed = self.ask(claim).expect("created just now");

@@ -14,8 +14,8 @@ use crate::store::Copied;
 impl Core {
     pub(super) fn take(&mut self, batch: &mut Batch<'_>, command: Command) {
         match command {
-            Command::Create { new, reply } => {
-                let result = self.create(batch, *new);
+            Command::Create { new, key, reply } => {
+                let result = self.create(batch, *new, key);
                 batch.answer(reply, result);
             }
             Command::Lease { task, lease, reply } => {

@@ -1,13 +1,12 @@
-//! What the writer decides about one task: create, lease, heartbeat, complete, requeue, cancel.
+//! What the writer decides about one task: lease, heartbeat, complete, requeue, cancel.
 //!
 //! Must stay true: a task is looked up, the rule is asked, the change is taken into the batch; a
-//! refusal leaves nothing behind. Not here: the rules (`domain::transition`), claims.
+//! refusal leaves nothing behind. Not here: creation, claims, the rules (`domain::transition`).
 
-use super::{Core, LIVE_TASKS_MAX};
+use super::Core;
 use crate::domain::{
     self, ArtifactId, Candidate, Change, Completion, HandBack, HandedBack, Heartbeat, LeaseClaim,
-    LeaseId, NewTask, NoWorker, Refusal, ResultId, Task, TaskId, TaskStatus, When, WorkerId,
-    context_key,
+    LeaseId, NoWorker, Refusal, ResultId, Task, TaskId, When, WorkerId, context_key,
 };
 use crate::engine::batch::Batch;
 use crate::engine::{
@@ -22,26 +21,6 @@ pub enum Beat {
 }
 
 impl Core {
-    pub(super) fn create(
-        &mut self,
-        batch: &mut Batch<'_>,
-        new: NewTask,
-    ) -> Result<TaskView, EngineError> {
-        let live = [TaskStatus::Queued, TaskStatus::Leased, TaskStatus::Running];
-        let live: u64 = live.iter().map(|s| self.counters.tasks_by_status[*s as usize]).sum();
-        if live >= LIVE_TASKS_MAX {
-            return Err(Refusal::QueueFull.into());
-        }
-        self.counters.last_task += 1;
-        let id = TaskId::new(self.counters.last_task, (self.random)());
-        let (change, spec) = domain::create(new, id, batch.now.wall);
-        let view = TaskView { task: change.task.clone(), spec: spec.clone() };
-        self.agents.learn(id.seq(), &spec.agent_slug);
-        batch.changes.specs.insert(id.seq(), spec);
-        self.apply(batch, None, change);
-        Ok(view)
-    }
-
     /// The record with its lease's last renewal, which the next write of it takes to the disk.
     pub(super) fn renewed(&self, mut task: Task) -> Task {
         if let Some(renewal) = self.deadlines.renewal(task.seq()) {

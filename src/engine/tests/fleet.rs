@@ -285,7 +285,7 @@ fn an_agent_never_has_more_leases_than_its_limit_by_whichever_way_they_are_asked
     world.hot.break_down();
     let (reply, answer) = oneshot::channel();
     let new = Box::new(of_agent("reviewer"));
-    let _ = world.try_step(vec![Command::Create { new, reply }]);
+    let _ = world.try_step(vec![Command::Create { new, key: None, reply }]);
     assert!(got(answer).is_err());
     world.hot.work_again();
     world.pass_ms(1_001);

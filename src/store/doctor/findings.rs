@@ -50,6 +50,8 @@ pub enum ProblemKind {
     Journal,
     /// A list's table differs from the tasks.
     Index,
+    /// An idempotency key stands for a task that was not created under it.
+    Key,
     /// The two files are not of one time.
     Apart,
 }
@@ -89,6 +91,9 @@ impl ProblemKind {
             ProblemKind::Index => {
                 "a list shows too much or too little, and retention may pass over a task; the records themselves are whole, so the server can go on, or restore both files from one backup"
             }
+            ProblemKind::Key => {
+                "a task that is sent again under that key may be refused, or created twice; tasks themselves are not concerned, so the server can go on"
+            }
             ProblemKind::Apart => BACKUP,
         }
     }
@@ -127,6 +132,7 @@ pub struct Contents {
     pub audit_in_journal: u64,
     pub audit_in_archive: u64,
     pub workers: u64,
+    pub idempotency_keys: u64,
     /// Bytes of keys and records in each file.
     pub hot_record_bytes: u64,
     pub archive_record_bytes: u64,

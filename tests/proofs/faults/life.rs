@@ -299,7 +299,7 @@ impl Life {
             not_before: None,
         });
         self.perhaps_created += 1;
-        let created = self.ask(|reply| Command::Create { new, reply })?;
+        let created = self.ask(|reply| Command::Create { new, key: None, reply })?;
         if !matches!(created, Err(EngineError::OutcomeUnknown(_))) {
             self.perhaps_created -= 1;
         }

@@ -109,7 +109,9 @@ fn command(ask: Ask) -> (Command, Option<Listener>) {
         (make(reply), Some(listener))
     }
     match ask {
-        Ask::Create(new) => with(say_task, |reply| Command::Create { new: Box::new(new), reply }),
+        Ask::Create(new) => {
+            with(say_task, |reply| Command::Create { new: Box::new(new), key: None, reply })
+        }
         Ask::Lease { task, worker, ttl_seconds } => {
             let lease = NewLease { worker, ttl_seconds };
             with(say_lease, |reply| Command::Lease { task, lease, reply })
