@@ -114,14 +114,19 @@ pub mod tests {
     use std::path::Path;
 
     impl Store {
-        /// Makes files of format 1 out of these, as long as the store's age is 0.
+        /// Makes files of format 2 out of these, as long as no task was created under a key.
+        pub fn back_to_format_2(&self) {
+            self.set_format(b"2");
+            let hot = self.hot.write().unwrap();
+            let txn = hot.begin_write().unwrap();
+            assert!(txn.delete_table(KEYS).unwrap() && txn.delete_table(KEYS_BY_TASK).unwrap());
+            txn.commit().unwrap();
+        }
+
+        /// Makes files of format 1 out of these, as long as the store's age is 0 besides.
         pub fn back_to_format_1(&self) {
-            for slot in [&self.hot, &self.archive] {
-                let db = slot.write().unwrap();
-                let txn = db.begin_write().unwrap();
-                txn.open_table(META).unwrap().insert(META_FORMAT, b"1".as_slice()).unwrap();
-                txn.commit().unwrap();
-            }
+            self.back_to_format_2();
+            self.set_format(b"1");
             let archive = self.archive.write().unwrap();
             let txn = archive.begin_write().unwrap();
             txn.delete_table(TASKS_BY_AGE).unwrap();
@@ -138,23 +143,36 @@ pub mod tests {
             drop(tasks);
             txn.commit().unwrap();
         }
+
+        fn set_format(&self, format: &[u8]) {
+            for slot in [&self.hot, &self.archive] {
+                let db = slot.write().unwrap();
+                let txn = db.begin_write().unwrap();
+                txn.open_table(META).unwrap().insert(META_FORMAT, format).unwrap();
+                txn.commit().unwrap();
+            }
+        }
     }
 
     const ROWS: [(u8, u64); 7] = [(3, 1), (3, 2), (3, 9), (4, 3), (4, 4), (5, 7), (6, 8)];
 
-    /// A data directory of format 1 with rows of tasks in its archive and settings in its hot file.
-    fn old_store(dir: &Path) {
+    /// A data directory of this format with rows of tasks in its archive and settings in its hot file.
+    fn old_store(dir: &Path, format: u64) {
         let store = Store::open(dir).unwrap().0;
         let archive = store.archive.write().unwrap();
         let txn = archive.begin_write().unwrap();
-        for row in ROWS {
-            txn.open_table(TASKS_BY_STATUS).unwrap().insert(row, ()).unwrap();
+        for (status, seq) in ROWS {
+            txn.open_table(TASKS_BY_STATUS).unwrap().insert((status, seq), ()).unwrap();
+            txn.open_table(TASKS_BY_AGE).unwrap().insert((status, 0, seq), ()).unwrap();
         }
         txn.commit().unwrap();
         drop(archive);
         let settings = Settings { membridge_admin_key: Some("k".into()), ..Settings::default() };
         store.commit(&HotChanges { settings: Some(settings), ..HotChanges::default() }).unwrap();
-        store.back_to_format_1();
+        match format {
+            1 => store.back_to_format_1(),
+            _ => store.back_to_format_2(),
+        }
     }
 
     #[track_caller]
@@ -166,33 +184,38 @@ pub mod tests {
         assert_eq!(stored_format(&*archive).unwrap(), Some(FORMAT));
         assert_eq!(stored_format(&*hot).unwrap(), Some(FORMAT));
         assert!(!has_begun(&archive).unwrap());
+        assert_eq!(store.hot().unwrap().keys_held().unwrap(), 0);
         let settings = store.hot().unwrap().settings().unwrap();
         assert_eq!(settings.membridge_admin_key.as_deref(), Some("k"));
     }
 
     #[test]
-    fn files_of_format_1_are_migrated_once_and_copies_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        old_store(dir.path());
-        let (store, opened) = Store::open(dir.path()).unwrap();
-        is_migrated(&store);
-        let names = ["hot.redb.format1", "archive.redb.format1"].map(|name| dir.path().join(name));
-        assert_eq!(opened.kept, names);
-        for copy in names {
-            let copy = ReadOnlyDatabase::open(copy).expect("whole, it needs no repair");
-            assert_eq!(stored_format(&copy).unwrap(), Some(1));
+    fn files_of_an_older_format_are_migrated_once_and_copies_are_kept() {
+        for format in 1..FORMAT {
+            let dir = tempfile::tempdir().unwrap();
+            old_store(dir.path(), format);
+            let (store, opened) = Store::open(dir.path()).unwrap();
+            is_migrated(&store);
+            let names = ["hot", "archive"];
+            let names = names.map(|name| dir.path().join(format!("{name}.redb.format{format}")));
+            assert_eq!(opened.kept, names);
+            for copy in names {
+                let copy = ReadOnlyDatabase::open(copy).expect("whole, it needs no repair");
+                assert_eq!(stored_format(&copy).unwrap(), Some(format));
+            }
+            drop(store);
+            let (store, opened) = Store::open(dir.path()).unwrap();
+            assert!(opened.kept.is_empty());
+            is_migrated(&store);
         }
-        drop(store);
-        let (store, opened) = Store::open(dir.path()).unwrap();
-        assert!(opened.kept.is_empty());
-        is_migrated(&store);
     }
 
     #[test]
     fn a_migration_that_is_cut_off_goes_on_where_it_was_and_copies_nothing_half_done() {
-        for steps in 0..=4 {
+        // The last of five steps raises the format.
+        for steps in 0..=5 {
             let dir = tempfile::tempdir().unwrap();
-            old_store(dir.path());
+            old_store(dir.path(), 1);
             let archive = Database::open(dir.path().join("archive.redb")).unwrap();
             for _ in 0..steps {
                 give_ages(&archive, 2).unwrap();
@@ -200,15 +223,33 @@ pub mod tests {
             drop(archive);
             let (store, opened) = Store::open(dir.path()).unwrap();
             is_migrated(&store);
-            let copied = opened.kept.iter().any(|path| path.ends_with("archive.redb.format1"));
-            assert_eq!(copied, steps == 0, "after {steps} steps");
+            let archive = if steps == 0 { &["archive.redb.format1"][..] } else { &[] };
+            let copies = [&["hot.redb.format1"], archive].concat();
+            let kept: Vec<_> = opened.kept.iter().map(|path| path.file_name().unwrap()).collect();
+            assert_eq!(kept, copies, "after {steps} steps");
         }
+    }
+
+    #[test]
+    fn files_between_two_formats_are_brought_to_the_present_one_each_from_its_own() {
+        // An earlier version was cut off after its archive's last step.
+        let dir = tempfile::tempdir().unwrap();
+        old_store(dir.path(), 2);
+        let hot = Database::open(dir.path().join("hot.redb")).unwrap();
+        let txn = hot.begin_write().unwrap();
+        txn.open_table(META).unwrap().insert(META_FORMAT, b"1".as_slice()).unwrap();
+        txn.commit().unwrap();
+        drop(hot);
+        let (store, opened) = Store::open(dir.path()).unwrap();
+        is_migrated(&store);
+        let names = ["hot.redb.format1", "archive.redb.format2"].map(|name| dir.path().join(name));
+        assert_eq!(opened.kept, names);
     }
 
     #[test]
     fn progress_is_told_after_each_bounded_step() {
         let dir = tempfile::tempdir().unwrap();
-        old_store(dir.path());
+        old_store(dir.path(), 1);
         let open = |name: &str| Database::open(dir.path().join(name)).unwrap();
         let mut told = Vec::new();
         let progress = |done, all| told.push((done, all));

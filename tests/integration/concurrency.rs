@@ -9,7 +9,7 @@ use std::sync::Barrier;
 const THREADS: usize = 12;
 
 /// Runs `act` in every thread at the same moment, each with its own connection.
-fn together<T: Send>(server: &Server, act: impl Fn(usize, &mut Client) -> T + Sync) -> Vec<T> {
+pub fn together<T: Send>(server: &Server, act: impl Fn(usize, &mut Client) -> T + Sync) -> Vec<T> {
     let start = Barrier::new(THREADS);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)

@@ -24,6 +24,8 @@ const BY_STATUS: TableDefinition<(u8, u64), ()> = TableDefinition::new("tasks_by
 const BY_AGE: TableDefinition<(u8, u64, u64), ()> = TableDefinition::new("tasks_by_age");
 const LEASES: TableDefinition<(u8, u64), u64> = TableDefinition::new("leases");
 const OUTCOMES: TableDefinition<u64, (u64, u32)> = TableDefinition::new("outcomes");
+const KEYS: TableDefinition<&str, u64> = TableDefinition::new("keys");
+const KEYS_BY_TASK: TableDefinition<u64, (u64, &str)> = TableDefinition::new("keys_by_task");
 const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
 const JOURNAL: u64 = 1 << 63;
 
@@ -38,7 +40,7 @@ fn contents(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// A directory after orderly work: task 1 completed and task 2 failed, both in the archive; task 3
-/// completed, in the hot file; task 4 leased, task 5 queued.
+/// completed, in the hot file; task 4 leased, task 5 queued, under the idempotency key "k".
 fn used() -> (Arc<tempfile::TempDir>, PathBuf) {
     let mut server = Server::start();
     let mut client = server.client();
@@ -58,6 +60,7 @@ fn used() -> (Arc<tempfile::TempDir>, PathBuf) {
     client.act(&task, "complete", success("fresh")).ok(200);
     let task = client.new_task();
     client.lease(&task, "w", 600);
+    client.headers.push(("Idempotency-Key".into(), "k".into()));
     let queued = client.create(json!({"prompt": "p"}));
     assert!(!id(&queued).is_empty());
     assert_eq!(server.terminate(), Some(0));
@@ -101,7 +104,7 @@ fn newest(txn: &WriteTransaction) -> (u64, u64) {
 }
 
 /// File, damage, and what must be said of it.
-const DAMAGES: [(&str, Damage, &[&str]); 22] = [
+const DAMAGES: [(&str, Damage, &[&str]); 26] = [
     (
         "hot.redb",
         |txn| edit_hot(txn, newest(txn), |r| r["counters"]["tasks_by_status"][0] = json!(7)),
@@ -187,6 +190,31 @@ const DAMAGES: [(&str, Damage, &[&str]); 22] = [
         &["the record of saved settings cannot be read"],
     ),
     (
+        "hot.redb",
+        |txn| drop(txn.open_table(KEYS).unwrap().remove("k").unwrap()),
+        &["the idempotency key of task number 5 leads to no task", "or created twice"],
+    ),
+    (
+        "hot.redb",
+        |txn| drop(txn.open_table(KEYS_BY_TASK).unwrap().remove(5).unwrap()),
+        &["an idempotency key leads to task number 5, which was not created under it"],
+    ),
+    (
+        "hot.redb",
+        |txn| drop(txn.open_table(KEYS).unwrap().insert("k", 4).unwrap()),
+        &["the idempotency key of task number 5 leads to task number 4"],
+    ),
+    (
+        "hot.redb",
+        |txn| {
+            txn.open_table(KEYS).unwrap().insert("k", 9).unwrap();
+            let mut by_task = txn.open_table(KEYS_BY_TASK).unwrap();
+            by_task.remove(5).unwrap();
+            by_task.insert(9, (1 << 40, "k")).unwrap();
+        },
+        &["task number 9 is there, the task never was", "at which it was not created"],
+    ),
+    (
         "archive.redb",
         |txn| drop(txn.open_table(BY_STATUS).unwrap().remove((3, 1)).unwrap()),
         &["is completed but not in the list of them", "the records themselves are whole"],
@@ -266,7 +294,7 @@ fn a_healthy_directory_is_said_to_be_so_with_what_it_holds() {
         for words in [
             "1 queued, 1 leased, 0 running, 2 completed, 1 failed",
             "in hot.redb 3, in archive.redb 2, of these in both 0",
-            "leases: 1 active, 3 ended; outcomes: 3; workers: 1",
+            "leases: 1 active, 3 ended; outcomes: 3; workers: 1; idempotency keys: 1",
             "healthy: everything holds",
         ] {
             assert!(ended.stdout.contains(words), "{words} in\n{}", ended.stdout);

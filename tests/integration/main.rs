@@ -19,6 +19,7 @@ mod fleet;
 mod harness;
 mod hostile;
 mod http;
+mod keys;
 mod log;
 mod main_job;
 #[path = "../standin/messages.rs"]
