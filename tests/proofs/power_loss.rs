@@ -14,6 +14,7 @@
 mod commands;
 mod cuts;
 mod dice;
+mod keyed;
 mod old_format;
 mod state;
 mod workload;
@@ -127,24 +128,25 @@ fn life(seed: u64, empty: &State) -> History {
 const OPENS: &str = "an empty or a healthy store opens";
 
 /// Enough of them for several steps of a migration.
-const TASKS_OF_FORMAT_1: u64 = 7;
+const TASKS_TO_MIGRATE: u64 = 7;
 
-/// A life that begins with files of format 1, which are migrated in many steps.
+/// A life that begins with files of format 1 or 2, which are migrated in many steps.
 fn old_life(seed: u64, empty: &State) -> History {
     let mut before = Driver::new(seed, Image::default(), Image::default(), vec![empty.clone()]);
     before.start(Phase::Creation, NO_COMPACTION).expect(OPENS);
-    while before.finished() < TASKS_OF_FORMAT_1 {
+    while before.finished() < TASKS_TO_MIGRATE {
         before.work();
     }
     // Each round takes one at least.
-    (0..TASKS_OF_FORMAT_1).for_each(|_| before.move_finished(|_| ()));
+    (0..TASKS_TO_MIGRATE).for_each(|_| before.move_finished(|_| ()));
     (0..4).for_each(|_| before.work());
     before.stop();
     let images = before.images();
-    let state = before.history.steps.last().expect("it has worked").state.clone();
-    let (hot, archive) = old_format::of(images.0, images.1);
-    let mut driver =
-        Driver::new(seed, hot, archive, vec![state]).knowing(&before.into_history().steps);
+    let state = before.history.steps.last().expect("it has worked").state.without_keys();
+    let (hot, archive) = old_format::of(1 + seed % 2, images.0, images.1);
+    let mut driver = Driver::new(seed, hot, archive, vec![state])
+        .knowing(&before.into_history().steps)
+        .without_keys();
     driver.work_on_files(Phase::Migration, |hot, archive| {
         migrate_in_steps(hot, archive, 2, |_, _| ()).expect("the disk works");
     });
@@ -199,6 +201,7 @@ fn live_on(
     let limits = if dice.one_in(3) { COMPACTION } else { NO_COMPACTION };
     driver.start(Phase::AfterPowerLoss, limits).map_err(|error| error.to_string())?;
     driver.repeat_ends()?;
+    driver.repeat_creations()?;
     (0..3).for_each(|_| driver.work());
     driver.move_finished(|_| ());
     driver.remove_finished();

@@ -5,8 +5,8 @@
 
 use crate::power_loss::dice::Dice;
 use bloom_runtime::domain::{
-    self, CompletionStatus, DesiredFormat, EventKind, HandBack, LeaseClaim, LeaseId, Metrics,
-    NewTask, Policy, Registration, Retry, TaskId, TaskSpec, WorkerId,
+    self, CompletionStatus, DesiredFormat, EventKind, HandBack, IdempotencyKey, LeaseClaim,
+    LeaseId, Metrics, NewTask, Policy, Registration, Retry, TaskId, TaskSpec, WorkerId,
 };
 use bloom_runtime::engine::{
     ClaimAnswer, Command, Completed, ConfigChange, EngineError, LeaseAnswer, NewLease, Settings,
@@ -14,13 +14,16 @@ use bloom_runtime::engine::{
 };
 use tokio::sync::oneshot;
 
+/// Few, so that many are used again.
+pub const KEYS: usize = 12;
 const WORKERS: [&str; 3] = ["a", "b", "c"];
 
 pub type Answer<T> = oneshot::Receiver<Result<T, EngineError>>;
 
 #[derive(Default)]
 pub struct Answers {
-    pub created: Vec<Answer<TaskView>>,
+    /// What was asked for, and under which key.
+    pub created: Vec<(NewTask, Option<IdempotencyKey>, Answer<TaskView>)>,
     pub leased: Vec<Answer<LeaseAnswer>>,
     pub claimed: Vec<Answer<Option<ClaimAnswer>>>,
     pub completed: Vec<(LeaseId, Answer<Completed>)>,
@@ -42,9 +45,9 @@ pub fn add_any(
         (0..=3, ..) => {
             // Now and then one for which the file must grow.
             let bytes = if dice.one_in(30) { 400_000 } else { [10, 300, 5_000][dice.roll(3)] };
-            let (reply, answer) = oneshot::channel();
-            answers.created.push(answer);
-            batch.push(Command::Create { new: Box::new(new_task(dice, bytes)), reply });
+            let new = new_task(dice, bytes);
+            let key = dice.one_in(2).then(|| key(dice.roll(KEYS)));
+            create(batch, answers, new, key);
         }
         (4..=6, Some(task), _) => {
             let worker = match dice.roll(2) {
@@ -108,6 +111,21 @@ pub fn add_any(
         }
         _ => {}
     }
+}
+
+pub fn key(n: usize) -> IdempotencyKey {
+    IdempotencyKey::new(format!("key-{n}").as_bytes()).expect("visible ASCII")
+}
+
+pub fn create(
+    batch: &mut Vec<Command>,
+    answers: &mut Answers,
+    new: NewTask,
+    key: Option<IdempotencyKey>,
+) {
+    let (reply, answer) = oneshot::channel();
+    answers.created.push((new.clone(), key.clone(), answer));
+    batch.push(Command::Create { new: Box::new(new), key, reply });
 }
 
 fn new_task(dice: &mut Dice, bytes: usize) -> NewTask {

@@ -3,12 +3,15 @@
 //! Must stay true: it reads what is stored and nothing that memory adds, so that it is the same before a
 //! power loss and after it. Not here: whether it is right (the examination, the workload's ledger).
 
+use crate::power_loss::commands::{KEYS, key};
 use bloom_runtime::domain::{LeaseEnd, Task};
 use bloom_runtime::store::{JournalKey, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Tasks with all that belongs to them, workers, settings, counters, the audit trail: one line each.
+const KEY_LINE: &str = "key ";
+
+/// Tasks with all that belongs to them, keys, workers, settings, counters, the audit trail: one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State(Arc<Vec<String>>);
 
@@ -40,6 +43,10 @@ impl State {
                 lines.push(json(&outcome));
             }
         }
+        for n in 0..KEYS {
+            let keyed = hot.keyed_task(&key(n))?;
+            lines.extend(keyed.map(|keyed| format!("{KEY_LINE}{n}: {keyed:?}")));
+        }
         lines.extend(hot.workers()?.iter().map(json));
         lines.push(json(&hot.settings()?));
         lines.push(json(&hot.counters()?));
@@ -52,6 +59,12 @@ impl State {
         }
         lines.extend(trail.values().map(json));
         Ok(State(Arc::new(lines)))
+    }
+
+    /// The same before there were keys.
+    pub fn without_keys(&self) -> State {
+        let lines = self.0.iter().filter(|line| !line.starts_with(KEY_LINE));
+        State(Arc::new(lines.cloned().collect()))
     }
 
     /// Whether anything tells of this.

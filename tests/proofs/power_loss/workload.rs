@@ -1,15 +1,19 @@
 //! A seeded life of the real writer on recorded disks, and what it has answered until when.
 //!
 //! Must stay true: the same seed gives the same tape; a step's state counts as answered from the mark on
-//! that its delivery left on the tape. Not here: what power loss leaves of the tape (`cuts`).
+//! that its delivery left on the tape. Not here: what power loss leaves of the tape (`cuts`), what is asked
+//! again (`again`).
+
+mod again;
 
 use crate::disk::{Disk, Entry, Image, Tape, Which};
-use crate::power_loss::commands::{Answers, add_any, complete, hand_back};
+use crate::power_loss::commands::{Answers, add_any};
 use crate::power_loss::dice::Dice;
+use crate::power_loss::keyed::Keyed;
 use crate::power_loss::state::State;
 use bloom_runtime::clock::{Clock, ManualClock};
-use bloom_runtime::domain::{CompletionStatus, LeaseId, Outcome, TaskId, TaskStatus};
-use bloom_runtime::engine::{Command, Core, Retention};
+use bloom_runtime::domain::{IdempotencyKey, LeaseId, NewTask, Outcome, TaskId, TaskStatus};
+use bloom_runtime::engine::{Command, Core, Retention, TaskView};
 use bloom_runtime::store::{Limits, Store, StoreError};
 use redb::Database;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +23,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 
 const NOW: i64 = 1_790_000_000_000;
+/// After so long every key is free.
+const KEYS_ARE_OVER_MS: u64 = 86_400_001;
 
 /// What was being done at a place of the tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +45,7 @@ pub enum Phase {
     StartCompacting,
     /// The operator's compaction of both files.
     Compaction,
-    /// From format 1, in many steps.
+    /// From an older format, in many steps.
     Migration,
     /// The start after the process was killed, with its writes in the kernel's hands.
     AfterKill,
@@ -56,6 +62,10 @@ pub struct Step {
     pub completed: Vec<(TaskId, LeaseId, Outcome)>,
     /// Hand-backs that were answered.
     pub released: Vec<(TaskId, LeaseId)>,
+    /// What was created under which key.
+    pub keyed: Vec<(IdempotencyKey, NewTask, TaskView)>,
+    /// Keys from before are over.
+    pub keys_are_over: bool,
     /// Fencing numbers that were given out.
     pub granted: Vec<(TaskId, u32)>,
     /// Tasks, by their sequence, that retention took away.
@@ -121,6 +131,7 @@ pub struct Driver {
     completed: BTreeMap<LeaseId, (TaskId, Outcome)>,
     released: BTreeMap<LeaseId, TaskId>,
     fences: BTreeMap<TaskId, u32>,
+    keyed: Keyed,
 }
 
 impl Driver {
@@ -149,6 +160,7 @@ impl Driver {
             completed: BTreeMap::new(),
             released: BTreeMap::new(),
             fences: BTreeMap::new(),
+            keyed: Keyed::default(),
         }
     }
 
@@ -160,8 +172,20 @@ impl Driver {
             }
             self.released.extend(step.released.iter().map(|(task, lease)| (*lease, *task)));
             self.fences.extend(step.granted.iter().copied());
+            if step.keys_are_over {
+                self.keyed.clear();
+            }
+            for (key, new, view) in &step.keyed {
+                self.keyed.insert(key.clone(), new.clone(), view.clone());
+            }
             self.forget(&step.removed);
         }
+        self
+    }
+
+    /// Its files come from a time before there were keys.
+    pub fn without_keys(mut self) -> Driver {
+        self.keyed.clear();
         self
     }
 
@@ -171,6 +195,7 @@ impl Driver {
         self.held.retain(|(task, _)| stays(task));
         self.completed.retain(|_, (task, _)| stays(task));
         self.released.retain(|_, task| stays(task));
+        self.keyed.forget(stays);
     }
 
     pub fn into_history(self) -> History {
@@ -258,10 +283,17 @@ impl Driver {
     }
 
     fn push(&mut self, begun: usize, answered: usize, state: State) {
-        let (completed, released) = (Vec::new(), Vec::new());
-        let (granted, removed) = (Vec::new(), BTreeSet::new());
-        let step = Step { begun, answered, state, completed, released, granted, removed };
-        self.history.steps.push(step);
+        self.history.steps.push(Step {
+            begun,
+            answered,
+            state,
+            completed: Vec::new(),
+            released: Vec::new(),
+            keyed: Vec::new(),
+            keys_are_over: false,
+            granted: Vec::new(),
+            removed: BTreeSet::new(),
+        });
     }
 
     /// Works on the closed files as an operator's command does; what they hold stays the same.
@@ -314,50 +346,27 @@ impl Driver {
         for _ in 0..1 + self.dice.roll(4) {
             add_any(&mut self.dice, &self.tasks, &self.held, &mut batch, &mut answers);
         }
+        let keys_are_over = self.dice.one_in(12);
+        if keys_are_over {
+            self.clock.pass_ms(KEYS_ARE_OVER_MS);
+            self.keyed.clear();
+        }
         self.step(batch);
+        self.last().keys_are_over = keys_are_over;
         self.note(answers);
     }
 
-    /// Completes again what was completed, hands back again what was handed back: the same answer, and
-    /// nothing changes (P7).
-    pub fn repeat_ends(&mut self) -> Result<(), String> {
-        let known: Vec<_> =
-            self.completed.iter().map(|(lease, known)| (*lease, known.clone())).collect();
-        let before = self.last().state.clone();
-        for (lease, (task, outcome)) in known.into_iter().rev().take(3) {
-            let mut answers = Answers::default();
-            let mut batch = Vec::new();
-            complete(&mut batch, &mut answers, task, lease, CompletionStatus::Error, 1);
-            self.step(batch);
-            let answer = answers.completed.remove(0).1.try_recv().map_err(|_| "no answer")?;
-            let answer =
-                answer.map_err(|error| format!("complete again under {lease}: {error}"))?;
-            if answer.outcome != outcome {
-                return Err(format!("complete again under {lease} gave another answer"));
-            }
-            if self.last().state != before {
-                return Err(format!("complete again under {lease} changed something"));
-            }
-        }
-        let known: Vec<_> = self.released.iter().map(|(lease, task)| (*lease, *task)).collect();
-        for (lease, task) in known.into_iter().rev().take(3) {
-            let (mut answers, mut batch) = (Answers::default(), Vec::new());
-            hand_back(&mut batch, &mut answers, task, lease, "tired");
-            self.step(batch);
-            let answer = answers.released.remove(0).1.try_recv().map_err(|_| "no answer")?;
-            answer.map_err(|error| format!("hand back again under {lease}: {error}"))?;
-            if self.last().state != before {
-                return Err(format!("hand back again under {lease} changed something"));
-            }
-        }
-        Ok(())
-    }
-
     fn note(&mut self, mut answers: Answers) {
-        for mut created in answers.created {
-            let Ok(Ok(view)) = created.try_recv() else { continue };
+        for (new, key, mut created) in answers.created {
+            let answer = created.try_recv().expect("answered");
+            key.iter().for_each(|key| self.keyed.hold_against(key, &new, &answer));
+            let Ok(view) = answer else { continue };
             self.tasks.push(view.task.id);
             self.must_tell_of(&view.task.id);
+            if let Some(key) = key {
+                self.keyed.insert(key.clone(), new.clone(), view.clone());
+                self.last().keyed.push((key, new, view));
+            }
         }
         let mut leases = Vec::new();
         for mut leased in answers.leased {
