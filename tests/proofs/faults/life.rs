@@ -1,15 +1,19 @@
 //! A short life of the engine on faulty disks, with a ledger of what it answered.
 //!
 //! Must stay true: it is the same life in every run, so that the nth operation means something. Not here:
-//! which operation fails (`disk`).
+//! which operation fails (`disk`), what must be left of it (`aftermath`).
+
+mod aftermath;
 
 use super::disk::{Fault, FaultyDisk, Trouble};
 use bloom_runtime::clock::{Clock, ManualClock};
 use bloom_runtime::domain::{
-    Completed, CompletionStatus, DesiredFormat, HandBack, LeaseClaim, LeaseId, Metrics, NewTask,
-    Outcome, Policy, Registration, Retry, TaskId, TaskSpec, TaskStatus, WorkerId,
+    Completed, CompletionStatus, DesiredFormat, HandBack, IdempotencyKey, LeaseClaim, LeaseId,
+    Metrics, NewTask, Outcome, Policy, Registration, Retry, TaskId, TaskSpec, TaskStatus, WorkerId,
 };
-use bloom_runtime::engine::{Command, Core, EngineError, NewLease, Query, Reply, WorkerChoice};
+use bloom_runtime::engine::{
+    Command, Core, EngineError, NewLease, Query, Reply, TaskView, WorkerChoice,
+};
 use bloom_runtime::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +56,8 @@ pub struct Life {
     perhaps_created: usize,
     /// Whether the worker is draining, unless that is in doubt.
     is_draining: Option<bool>,
+    /// What was to be created, each under a key of its own, and what was answered.
+    wishes: Vec<(String, Option<TaskId>)>,
     pub refused: usize,
     /// The power fails while the disk does, instead of a repair: every other life.
     is_cut_off: bool,
@@ -71,6 +77,7 @@ impl Life {
             tasks: BTreeMap::new(),
             perhaps_created: 0,
             is_draining: None,
+            wishes: Vec::new(),
             refused: 0,
             is_cut_off: fault.is_some_and(|fault| fault.at % 2 == 0),
         };
@@ -279,11 +286,29 @@ impl Life {
     }
 
     fn create(&mut self, prompt: &str) -> Option<Option<TaskId>> {
-        let is_limited = ["expires", "too many"].contains(&prompt);
+        self.wishes.push((prompt.into(), None));
+        self.perhaps_created += 1;
+        let created = self.send(self.wishes.len() - 1)?;
+        if !matches!(created, Err(EngineError::OutcomeUnknown(_))) {
+            self.perhaps_created -= 1;
+        }
+        let id = created.ok().map(|view| view.task.id);
+        self.wishes.last_mut().expect("pushed").1 = id;
+        let status = TaskStatus::Queued;
+        let known = Known { status, lease: None, outcome: None, perhaps: Vec::new() };
+        self.tasks.extend(id.map(|id| (id, known)));
+        Some(id)
+    }
+
+    /// Sends the nth wish, perhaps again.
+    fn send(&mut self, n: usize) -> Option<Result<TaskView, EngineError>> {
+        let prompt = self.wishes[n].0.clone();
+        let is_limited = ["expires", "too many"].contains(&prompt.as_str());
         let agent = if is_limited { LIMITED } else { "writer" };
+        let retry = (prompt == "again").then_some(RETRY);
         let spec = TaskSpec {
             agent_slug: agent.into(),
-            prompt: prompt.into(),
+            prompt,
             context_hints: Vec::new(),
             policy: Policy { timeout_sec: 120, budget: 0.0 },
             desired_format: DesiredFormat::Text,
@@ -295,19 +320,11 @@ impl Life {
             priority: 0,
             labels,
             max_attempts: 9,
-            retry: (prompt == "again").then_some(RETRY),
+            retry,
             not_before: None,
         });
-        self.perhaps_created += 1;
-        let created = self.ask(|reply| Command::Create { new, key: None, reply })?;
-        if !matches!(created, Err(EngineError::OutcomeUnknown(_))) {
-            self.perhaps_created -= 1;
-        }
-        let id = created.ok().map(|view| view.task.id);
-        let status = TaskStatus::Queued;
-        let known = Known { status, lease: None, outcome: None, perhaps: Vec::new() };
-        self.tasks.extend(id.map(|id| (id, known)));
-        Some(id)
+        let key = IdempotencyKey::new(n.to_string().as_bytes());
+        self.ask(|reply| Command::Create { new, key, reply })
     }
 
     fn lease(&mut self, task: TaskId) -> Option<Option<LeaseId>> {
@@ -389,31 +406,6 @@ impl Life {
         }
         let strangers = seen.len() - self.tasks.len();
         assert!(strangers <= self.perhaps_created, "{strangers} tasks that were refused are there");
-    }
-
-    /// The disk works, what was not synced is gone: everything answered is there, nothing is half there.
-    pub fn check_after_power_cut(&mut self) {
-        self.trouble.plan(None);
-        self.writer = None;
-        self.hot.disk.cut_power();
-        self.archive.disk.cut_power();
-        self.open();
-        self.look_around().expect("nothing fails any more");
-        let (_, query) = self.writer.as_ref().expect("open");
-        let stats = query.stats();
-        let mut counted = [0; 7];
-        for view in query.tasks(None, u64::MAX, 1_000).expect("readable").rows {
-            counted[view.task.status as usize] += 1;
-        }
-        assert_eq!(stats.tasks_by_status, counted, "the counts say what is there");
-        for (task, known) in &self.tasks {
-            if let Some(outcome) = &known.outcome {
-                let stored = query.outcomes_of(*task, u64::MAX, 100).expect("readable").rows;
-                assert!(stored.contains(outcome), "the result of {task} is lost");
-            }
-        }
-        self.clock.pass_ms(PAUSE_MS);
-        assert!(self.create("once more").expect("it lives").is_some());
     }
 }
 
