@@ -5,6 +5,7 @@
 //! what has the key in it is not passed on. Not here: retries, turns, threads.
 
 use super::settings::Connection;
+use crate::config::BaseUrl;
 use serde::de::IgnoredAny;
 use std::io::Read;
 
@@ -87,9 +88,8 @@ impl Fault {
 /// Sends the request and reads the answer, in at most `seconds`: minreq's limit spans all of it.
 pub fn once(connection: &Connection, request: &Request, seconds: u64) -> Result<Vec<u8>, Fault> {
     let (url, path) = (&connection.url, request.path.as_str());
-    if url.is_https() {
-        let detail =
-            format!("Membridge at {url} cannot be called: https is not in this version yet");
+    if let Some(why) = cannot_be_called(url) {
+        let detail = format!("Membridge at {url} cannot be called: {why}");
         return Err(Fault::unusable(UNREACHABLE, detail));
     }
     let broke_off =
@@ -122,6 +122,15 @@ pub fn once(connection: &Connection, request: &Request, seconds: u64) -> Result<
         return Err(Fault::unusable("Membridge returned no valid JSON", detail));
     }
     Ok(body)
+}
+
+/// minreq takes `[` for the host of an IPv6 literal, and whatever a resolver makes of that would get the key.
+fn cannot_be_called(url: &BaseUrl) -> Option<&'static str> {
+    if url.is_https() {
+        return Some("https is not in this version yet");
+    }
+    let is_literal = url.host_and_port().0.contains(':');
+    is_literal.then_some("an IPv6 literal does not work here; give a host name or an IPv4 address")
 }
 
 fn prepared(connection: &Connection, request: &Request, seconds: u64) -> minreq::Request {
@@ -168,7 +177,9 @@ fn refusal(connection: &Connection, path: &str, status: u16, body: &[u8]) -> Fau
     };
     let mut said = String::from_utf8_lossy(body).into_owned();
     if let Some(key) = &connection.key {
-        said = said.replace(key.expose(), "****");
+        // As it is, and as it stands in a JSON text.
+        let quoted = serde_json::Value::from(key.expose()).to_string();
+        said = said.replace(key.expose(), "****").replace(quoted.trim_matches('"'), "****");
     }
     let said = said.chars().take(SAID_CHARS_MAX).collect();
     let error = format!("Membridge returned {status}");

@@ -119,9 +119,16 @@ fn a_test_says_which_half_failed() {
     client.get(&format!("{BRIDGE}/health")).ok(200);
     assert_eq!(client.get("/api/runtime/health").ok(200)["membridge"]["connected"], false);
 
+    for (url, why) in [("https://127.0.0.1", "https is not"), ("http://[::1]:8000", "IPv6 literal")]
+    {
+        client.post(CONFIG, json!({"membridge_server_url": url, "admin_key": "k"})).ok(200);
+        let detail = test(&mut client)["detail"].take();
+        assert!(detail.as_str().unwrap().contains(why), "{detail}");
+    }
+    client.post(CONFIG, json!({"membridge_server_url": bridge.url(), "admin_key": KEY})).ok(200);
     bridge.upstream.unplug();
     let down = test(&mut client);
     assert_eq!((&down["error"], &down["failed"]), (&json!("fetch failed"), &json!("reachability")));
-    assert_eq!(client.audit_of("singleton").len(), 2, "one good test and one save");
+    assert_eq!(client.audit_of("singleton").len(), 5, "one good test and four saves");
     eventually("last_test", || client.get(CONFIG).ok(200)["last_test"].as_i64());
 }

@@ -63,7 +63,8 @@ fn an_agent_becomes_a_worker_and_is_not_written_again() {
 #[test]
 fn what_a_worker_said_itself_is_never_overwritten() {
     let bridge = Membridge::start();
-    let server = syncing(&bridge);
+    let setup = pointed_at(&bridge.url()).env("MEMBRIDGE_SYNC_SECONDS", "1");
+    let server = setup.env("PUBLIC_URL", "http://127.0.0.1:1").start();
     let mut client = server.client();
     let said = json!({"name": "w", "status": "online", "ip_addrs": ["10.0.0.7"],
         "capabilities": {"max_concurrency": 3, "labels": ["gpu"]}, "agent_version": "0.4.0"});
@@ -79,6 +80,7 @@ fn what_a_worker_said_itself_is_never_overwritten() {
         (&after["url"], &after["from_membridge"]),
         (&json!("http://127.0.0.1:1"), &json!(false))
     );
+    assert_eq!(after["pushed"], false, "it asks for its tasks");
     // Now it says where it is; the list has nothing to add.
     let own = client.post(WORKERS, json!({"name": "w", "url": "http://127.0.0.1:9"})).ok(200);
     bridge.list(json!([agent("w", "http://127.0.0.1:1", "offline")]));
@@ -95,22 +97,25 @@ fn what_a_worker_said_itself_is_never_overwritten() {
 }
 
 #[test]
-fn an_agent_that_answers_for_itself_can_be_used_although_the_list_knows_nothing_of_it() {
-    let healthy = Upstream::start(|_, stream| answer(stream, 200, "", "{\"status\":\"ok\"}"));
+fn an_agent_that_answers_for_itself_is_given_tasks_although_the_list_knows_nothing_of_it() {
+    let healthy = Upstream::start(|_, stream| {
+        answer(stream, 200, "", r#"{"ok":true,"output":"done","duration_ms":1}"#);
+    });
     let bridge = Membridge::start();
     bridge.add_agent("agent", &healthy.url(), "unknown");
-    let mut server = syncing(&bridge);
-    assert_eq!(until_listed(&mut server.client(), "agent")["status"], "unknown");
+    let setup = pointed_at(&bridge.url()).env("MEMBRIDGE_SYNC_SECONDS", "1");
+    let mut server = setup.env("PUBLIC_URL", "http://127.0.0.1:1").start();
+    let mut client = server.client();
+    assert_eq!(until_listed(&mut client, "agent")["status"], "unknown");
+    let task = client.new_task();
     // The first round of the probes begins with the server.
     server.kill9();
     server.restart();
     let mut client = server.client();
-    eventually("its sign of life", || {
-        (client.get(&format!("{WORKERS}/agent")).ok(200)["status"] == "online").then_some(())
-    });
+    assert_eq!(client.until(&task, "completed")["worker_id"], "agent");
     two_rounds(&bridge);
-    let task = client.new_task();
-    client.lease(&task, "agent", 60);
+    let agent = client.get(&format!("{WORKERS}/agent")).ok(200);
+    assert_eq!((&agent["status"], &agent["pushed"]), (&json!("online"), &json!(true)));
     assert!(healthy.seen().iter().all(|asked| !asked.head.to_lowercase().contains("admin")));
 }
 
