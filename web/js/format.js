@@ -1,0 +1,66 @@
+// Numbers, times and ids as people read them, by Intl in the page's language.
+//
+// Must stay true: times are the server's clock, shown in the reader's zone.
+
+import { ahead } from "./api.js";
+import { lang, t } from "./i18n.js";
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+export const now = () => Date.now() + ahead;
+
+const formats = new Map();
+function format(kind, options) {
+  const name = `${lang} ${kind.name} ${JSON.stringify(options)}`;
+  if (!formats.has(name)) formats.set(name, new kind(lang, options));
+  return formats.get(name);
+}
+
+export const count = (n, options) => format(Intl.NumberFormat, options).format(n);
+export const money = (n) => count(n, { style: "currency", currency: "USD", maximumFractionDigits: n < 1 ? 4 : 2 });
+
+/** The exact time, with its zone. */
+export const exact = (ms) => format(Intl.DateTimeFormat, { dateStyle: "medium", timeStyle: "long" }).format(ms);
+export const clock = (ms) => format(Intl.DateTimeFormat, { timeStyle: "medium" }).format(ms);
+
+function parts(ms) {
+  const size = Math.abs(ms);
+  if (size < MINUTE) return [Math.round(ms / SECOND), "second"];
+  if (size < HOUR) return [Math.trunc(ms / MINUTE), "minute"];
+  if (size < DAY) return [Math.trunc(ms / HOUR), "hour"];
+  return [Math.trunc(ms / DAY), "day"];
+}
+
+/** How far a moment is from now: "3 min ago". */
+export function ago(ms) {
+  const [n, unit] = parts(ms - now());
+  if (unit === "second" && Math.abs(n) < 3) return t("time.now");
+  return format(Intl.RelativeTimeFormat, { style: "short", numeric: "always" }).format(n, unit);
+}
+
+const unit = (n, name) => count(n, { style: "unit", unit: name, unitDisplay: "short", maximumFractionDigits: 1 });
+
+/** How long something took, in its two largest units. */
+export function span(ms) {
+  if (ms < SECOND) return unit(Math.round(ms), "millisecond");
+  if (ms < 10 * SECOND) return unit(ms / SECOND, "second");
+  const two = (large, small, size, rest) => {
+    const low = Math.trunc((ms % size) / rest);
+    return unit(Math.trunc(ms / size), large) + (low ? ` ${unit(low, small)}` : "");
+  };
+  if (ms < MINUTE) return unit(Math.round(ms / SECOND), "second");
+  if (ms < HOUR) return two("minute", "second", MINUTE, SECOND);
+  if (ms < DAY) return two("hour", "minute", HOUR, MINUTE);
+  return two("day", "hour", DAY, HOUR);
+}
+
+/** An id's own part: ours count up, so that their beginnings are alike. */
+export const short = (id) => String(id).slice(0, 8);
+
+export const firstLine = (text, most = 160) => {
+  const line = text.trimStart().split("\n", 1)[0];
+  return line.length > most ? `${line.slice(0, most)}…` : line;
+};

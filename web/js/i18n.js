@@ -1,0 +1,46 @@
+// The words of the page in the reader's language.
+//
+// Must stay true: no text for people stands in another file; every key is in both languages. Not here:
+// numbers and times (format.js).
+
+import { asset } from "./api.js";
+import { kept, keep } from "./kept.js";
+
+export const LANGUAGES = { en: "English", uk: "Українська" };
+
+export let lang = "en";
+let words = {};
+let plural = new Intl.PluralRules("en");
+let number = new Intl.NumberFormat("en");
+
+/** The language that was chosen here, else the first of the browser's that we have. */
+export function preferred() {
+  const wanted = [kept("lang"), ...navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase())];
+  return wanted.find((tag) => Object.hasOwn(LANGUAGES, tag ?? "")) ?? "en";
+}
+
+export async function speak(tag) {
+  words = await asset(`i18n/${tag}.json`);
+  lang = tag;
+  plural = new Intl.PluralRules(tag);
+  number = new Intl.NumberFormat(tag);
+  document.documentElement.lang = tag;
+}
+
+export async function choose(tag) {
+  await speak(tag);
+  keep("lang", tag);
+}
+
+export const has = (key) => Object.hasOwn(words, key);
+
+/** The text of a key. `{name}` in it is filled in; a text with plural forms goes by `values.n`. */
+export function t(key, values = {}) {
+  const found = Object.hasOwn(words, key) ? words[key] : key;
+  const text = typeof found === "string" ? found : (found[plural.select(values.n)] ?? found.other);
+  const filled = (value) => (typeof value === "number" ? number.format(value) : value);
+  return text.replace(/\{(\w+)\}/g, (_, name) => filled(values[name] ?? ""));
+}
+
+/** The text for a word of the API, else the word itself. */
+export const word = (kind, code) => (has(`${kind}.${code}`) ? t(`${kind}.${code}`) : String(code));
