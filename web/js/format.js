@@ -57,8 +57,8 @@ export function span(ms) {
   return two("day", "hour", DAY, HOUR);
 }
 
-/** An id's own part: ours count up, so that their beginnings are alike. */
-export const short = (id) => String(id).slice(0, 8);
+/** The part of an id that tells it apart: ours count up, so that their beginnings are alike. */
+export const short = (id) => String(id).slice(-8);
 
 export const firstLine = (text, most = 160) => {
   const line = text.trimStart().split("\n", 1)[0];

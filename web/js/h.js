@@ -40,8 +40,9 @@ function update(node, kid, svg) {
     if (before[name] !== kid.props[name]) set(node, name, kid.props[name]);
   }
   children(node, kid.kids, svg);
-  // After the children: a select takes only a value that one of its options has.
-  if (before.value !== kid.props.value) node.value = kid.props.value ?? "";
+  // After the children: a select takes only a value that one of its options has. Who types is not
+  // interrupted.
+  if (before.value !== kid.props.value && document.activeElement !== node) node.value = kid.props.value ?? "";
   if (node.described && before.flash !== kid.props.flash) light(node);
   node.described = kid;
 }

@@ -40,17 +40,22 @@ function keepOpen(address, listen, tell) {
   };
 }
 
-/** Calls `hint` when something has changed, `tell` with `live` or `reconnecting`. Gives a function
+/** Calls `hint` with the events that came, or with null when some may have been missed, and `tell` with `live` or `reconnecting`. Gives a function
  *  that ends it. */
 export function watch(hint, tell) {
   let last = 0;
   let timer = 0;
-  const soon = () => {
+  let events = [];
+  const soon = (event) => {
+    if (events && event) events.push(event);
+    else events = null;
     if (timer) return;
     timer = setTimeout(() => {
       timer = 0;
       last = Date.now();
-      hint();
+      const told = events;
+      events = [];
+      hint(told);
     }, Math.max(0, last + HINT_PAUSE_MS - Date.now()));
   };
   let was = "";
@@ -63,8 +68,8 @@ export function watch(hint, tell) {
   const stop = keepOpen(
     eventsAddress,
     (source) => {
-      source.onmessage = soon;
-      source.addEventListener("reset", soon);
+      source.onmessage = (event) => soon(JSON.parse(event.data));
+      source.addEventListener("reset", () => soon());
     },
     told,
   );

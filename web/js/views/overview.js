@@ -1,0 +1,116 @@
+// Overview: what is wrong, what waits, how much gets done, what happened last.
+
+import * as api from "../api.js";
+import { h } from "../h.js";
+import { t, word } from "../i18n.js";
+import { ago, clock, count } from "../format.js";
+import { capacity, empty, facts, head, link, mark, section, status, time } from "../parts.js";
+import { entry } from "./activity.js";
+import { condition, howToAdd } from "./workers.js";
+
+export const STATUSES = ["queued", "leased", "running", "completed", "failed", "dead", "cancelled"];
+
+export function overview() {
+  return {
+    title: () => t("nav.overview"),
+    async load() {
+      const [stats, workers, health, config, audit] = await Promise.all([
+        api.stats(), api.workers(), api.health(), api.config(), api.audit({ limit: 8 })]);
+      return { stats, workers: workers.rows, health, config, audit: audit.rows };
+    },
+    render,
+  };
+}
+
+function render({ stats, workers, health, config, audit }) {
+  const wrong = needs(stats, workers, health, config);
+  const online = workers.filter((worker) => worker.status === "online");
+  const slots = online.reduce((sum, worker) => sum + worker.capabilities.max_concurrency, 0);
+  const used = online.reduce((sum, worker) => sum + worker.active_leases, 0);
+  const line = [
+    wrong.length ? t("overview.wrong", { n: wrong.length }) : t("overview.fine"),
+    online.length ? t("overview.slots", { n: online.length, free: Math.max(0, slots - used), all: slots }) : t("overview.nobody"),
+  ].join(" · ");
+  return [
+    head(t("nav.overview"), line, h("a", { class: "button primary", href: "/tasks/new" }, t("task.new"))),
+    wrong.length > 0 && section(t("overview.needs"), h("ul", { class: "needs" }, wrong)),
+    h("ul", { class: "tiles", "aria-label": t("overview.counts") }, STATUSES.map((name) => tile(name, stats.tasks.by_status[name] ?? 0))),
+    h("div", { class: "two" },
+      section(t("overview.hour"), chart(stats.last_hour)),
+      section(t("overview.now"), present(stats, workers, online))),
+    section(t("overview.recent"), audit.length
+      ? [h("ul", { class: "trail" }, audit.map(entry)), link("/activity", t("overview.all"))]
+      : empty(t("overview.none"), h("p", null, link("/tasks/new", t("task.first"))))),
+  ];
+}
+
+/** What only a person can mend, the worst first. */
+function needs(stats, workers, health, config) {
+  const { failed = 0, dead = 0, queued = 0 } = stats.tasks.by_status;
+  const found = [];
+  const need = (kind, href, text, detail) =>
+    found.push(h("li", { key: href + kind }, mark(kind), h("div", null, link(href, text), detail && h("p", { class: "small" }, detail))));
+  if (health.storage_state && health.storage_state !== "ok") {
+    need("failed", "/settings", t("need.storage"), word("storage", health.storage_state));
+  }
+  if (dead) need("dead", "/tasks?status=dead", t("need.dead", { n: dead }));
+  if (failed) need("failed", "/tasks?status=failed", t("need.failed", { n: failed }));
+  for (const worker of workers.filter((one) => one.cooling)) {
+    const { code, until, message } = worker.cooling;
+    const why = `${word("code", code)}${message ? `: ${message}` : ""}`;
+    need("cooling", `/workers/${encodeURIComponent(worker.id)}`, t("need.cooling", { name: worker.id, when: ago(until) }), why);
+  }
+  if (health.membridge?.consecutiveFailures > 0) {
+    need("warn", "/settings", t("need.membridge"), health.membridge.lastError ?? config.membridge_server_url);
+  }
+  if (queued && !workers.some((worker) => worker.status === "online")) need("warn", "/workers", t("need.worker"));
+  return found;
+}
+
+const tile = (name, n) =>
+  h("li", { key: name, flash: n },
+    h("a", { href: `/tasks?status=${name}`, class: n ? null : "none" }, h("strong", null, count(n)), status(name)));
+
+function present(stats, workers, online) {
+  const oldest = stats.oldest_queued_at;
+  return [
+    facts(
+      [t("overview.workers"), link("/workers", t("overview.of", { n: online.length, all: workers.length }))],
+      [t("overview.leases"), count(stats.leases.active)],
+      [t("overview.oldest"), oldest ? time(oldest) : t("overview.empty")]),
+    workers.length
+      ? h("ul", { class: "fleet" }, workers.slice(0, 6).map((worker) =>
+          h("li", { key: worker.id },
+            link(`/workers/${encodeURIComponent(worker.id)}`, worker.id), status(condition(worker)),
+            capacity(worker.active_leases, worker.capabilities.max_concurrency))))
+      : howToAdd(),
+  ];
+}
+
+const UP = 60;
+const DOWN = 24;
+
+/** A bar for each minute: completed up, failed down. */
+function chart(hour) {
+  if (!hour) return empty(t("chart.none"));
+  const { completed, failed } = hour;
+  const sum = (list) => list.reduce((all, n) => all + n, 0);
+  const most = Math.max(4, ...completed);
+  const worst = Math.max(2, ...failed);
+  const tall = (n, scale, size) => Math.max(2, (n * size) / scale);
+  const bar = (kind, at, y, height) => h("rect", { class: kind, x: at * 6 + 1, width: 4, y, height });
+  const minute = (at) => hour.minute - (completed.length - 1 - at) * 60_000;
+  const columns = [t("chart.minute"), word("status", "completed"), word("status", "failed")];
+  return h("figure", { class: "chart" },
+    h("svg", { viewBox: `0 0 360 ${UP + DOWN + 2}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+      completed.map((n, at) => n > 0 && bar("ok", at, UP - tall(n, most, UP), tall(n, most, UP))),
+      h("rect", { class: "axis", x: 0, width: 360, y: UP, height: 1 }),
+      failed.map((n, at) => n > 0 && bar("bad", at, UP + 2, tall(n, worst, DOWN)))),
+    h("div", { class: "ends", "aria-hidden": "true" }, h("span", null, clock(minute(0))), h("span", null, t("chart.now"))),
+    h("figcaption", null, t("chart.sum", { completed: sum(completed), failed: sum(failed) })),
+    h("table", { class: "sr" },
+      h("caption", null, t("overview.hour")),
+      h("thead", null, h("tr", null, columns.map((title) => h("th", { scope: "col" }, title)))),
+      h("tbody", null, completed.map((n, at) =>
+        h("tr", null, h("th", { scope: "row" }, clock(minute(at))), h("td", null, n), h("td", null, failed[at]))))));
+}
