@@ -198,7 +198,7 @@ function arrive(then) {
 }
 
 function focusTitle() {
-  document.querySelector("main [autofocus], main h1")?.focus({ preventScroll: true });
+  (document.querySelector("main [autofocus]") ?? document.querySelector("main h1"))?.focus({ preventScroll: true });
 }
 
 function go(address, then) {
