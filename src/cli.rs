@@ -141,6 +141,9 @@ pub struct ServeFlags {
     /// settings file (default /etc/bloom-runtime.env, which may be absent)
     #[argh(option, arg_name = "file")]
     pub env_file: Option<PathBuf>,
+    /// serve the page from this folder, uncached, while it is being made (default: what is built in)
+    #[argh(option, arg_name = "dir")]
+    pub ui_dir: Option<PathBuf>,
     /// also run a worker in this process
     #[argh(switch)]
     pub worker: bool,

@@ -48,6 +48,8 @@ pub struct Config {
     /// 0 means any free port.
     pub port: u16,
     pub data_dir: PathBuf,
+    /// Where the page is served from instead of what is built in.
+    pub ui_dir: Option<PathBuf>,
     pub log_level: LevelFilter,
     /// `None` switches authentication off.
     pub runtime_api_key: Option<Secret>,
@@ -123,6 +125,7 @@ impl Config {
             host: host(flags, &sources, runtime_api_key.is_some())?,
             port: port(flags, &sources)?,
             data_dir: data_dir(flags, &sources),
+            ui_dir: flags.ui_dir.clone(),
             log_level: log_level(&sources)?,
             runtime_api_key,
             session_secret: secret("SESSION_SECRET")?,

@@ -7,6 +7,7 @@
 mod config;
 mod dispatch;
 mod events;
+mod host;
 mod lists;
 mod membridge;
 mod task_log;
@@ -20,7 +21,7 @@ use crate::http::answer::{Answer, AnswerBudget, TEXT, bytes, with_header};
 use crate::http::body::{
     BODY_BYTES_MAX, Budget, OPEN_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, Use, payload, receive,
 };
-use crate::http::client_address::{Scheme, client_address, forwarded_scheme};
+use crate::http::client_address::client_address;
 use crate::http::error::ApiError;
 use crate::http::form::parse_form;
 use crate::http::framing::Ambiguous;
@@ -28,11 +29,12 @@ use crate::http::log_allowance::{Line, LogAllowance};
 use crate::http::places::Seat;
 use crate::http::rate_limit::{Class, RateLimiter, Verdict};
 use crate::http::routes::{Endpoint, Route, Routed, is_api, route};
+use crate::http::ui::Ui;
 use crate::membridge::Membridge;
 use crate::wire::Payload;
 use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -50,6 +52,7 @@ const PAGES_AT_ONCE: usize = 2;
 pub struct App {
     pub engine: Engine,
     pub membridge: Arc<Membridge>,
+    ui: Ui,
     clock: Arc<dyn Clock>,
     /// Microseconds at the start, for the uptime.
     started: u64,
@@ -111,6 +114,7 @@ impl App {
         App {
             engine,
             membridge,
+            ui: config.ui_dir.clone().map_or(Ui::Packed, Ui::Folder),
             started: clock.micros(),
             clock,
             key: config.runtime_api_key.clone(),
@@ -307,6 +311,11 @@ impl App {
             Endpoint::Leadership => self.leadership(&call).await,
             Endpoint::Nodes => self.nodes(&call).await,
             Endpoint::SelectPrimary => self.select_primary(&call).await,
+            Endpoint::Page => self.ui.page(&call.headers),
+            Endpoint::PageFile => self.ui.file(&call.route.id, &call.headers),
+            Endpoint::Session => Err(ApiError::not_found()),
+            Endpoint::SignIn => Err(ApiError::not_found()),
+            Endpoint::SignOut => Err(ApiError::not_found()),
         }
     }
 
@@ -360,55 +369,9 @@ impl App {
         }
     }
 
-    /// A name that was not allowed is a page elsewhere that points its own name here.
-    fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
-        if self.allowed_hosts.is_empty() {
-            return Ok(());
-        }
-        let host = named_host(headers, uri).unwrap_or("");
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host,
-        };
-        let own = self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
-        let local = name.eq_ignore_ascii_case("localhost")
-            || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if own || local {
-            return Ok(());
-        }
-        let text = "This server does not answer to that name; see ALLOWED_HOSTS";
-        Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", text))
-    }
-
-    /// 301 to https for what a trusted proxy received over http (`CONTRACT §1`).
-    fn redirect(&self, peer: IpAddr, headers: &HeaderMap, uri: &Uri) -> Option<Answer> {
-        let proto = headers.get("x-forwarded-proto").map(HeaderValue::as_bytes);
-        let scheme = forwarded_scheme(peer.to_canonical(), proto, &self.trusted_proxies);
-        if !self.redirects_to_https || scheme != Some(Scheme::Http) {
-            return None;
-        }
-        let host = named_host(headers, uri)?;
-        let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-        if host.is_empty() || !host.bytes().all(sane) {
-            return None;
-        }
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let to = format!("https://{host}{path}");
-        let text = format!("Moved Permanently. Redirecting to {to}");
-        Some(with_header(bytes(StatusCode::MOVED_PERMANENTLY, TEXT, text), LOCATION, &to))
-    }
-
     /// Seconds since the start.
     fn uptime(&self) -> f64 {
         (self.clock.micros() - self.started) as f64 / 1e6
-    }
-}
-
-/// The host that a request is for: a whole URL as its target says it, else the header (RFC 9112 §3.2.2).
-fn named_host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
-    match uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => headers.get(HOST)?.to_str().ok(),
     }
 }
 

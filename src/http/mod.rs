@@ -18,3 +18,4 @@ pub mod places;
 pub mod rate_limit;
 pub mod routes;
 pub mod surrogates;
+pub mod ui;

@@ -42,13 +42,25 @@
 //! GET    /api/membridge/projects/:cid/leadership
 //! GET    /api/membridge/projects/:cid/nodes
 //! POST   /api/membridge/projects/:cid/leadership/select
+//! GET    /api/session
+//! POST   /api/session
+//! DELETE /api/session
+//! GET    /
+//! GET    /tasks
+//! GET    /tasks/:id
+//! GET    /workers
+//! GET    /workers/:name
+//! GET    /membridge
+//! GET    /activity
+//! GET    /settings
+//! GET    /ui/:hash/:file
 //! ```
 //!
 //! Those of `/api/runtime` also behind `/l/<lease_id>`, which names the lease for clients that can only
 //! be given a base URL. Must stay true: paths match without regard to case, one trailing slash is tolerated, an
 //! id is one percent-decoded segment (`CONTRACT §1`); `docs/API.md` lists the same, a test compares.
 
-use super::form::decode_segment;
+use super::form::{DecodeFault, decode_segment};
 use hyper::Method;
 
 /// What a route does, whatever its path.
@@ -95,16 +107,33 @@ pub enum Endpoint {
     Leadership,
     Nodes,
     SelectPrimary,
+    Session,
+    SignIn,
+    SignOut,
+    /// A view of the page.
+    Page,
+    /// A file of the page.
+    PageFile,
 }
 
 impl Endpoint {
-    /// Whether it may be called without a key (`CONTRACT §1`): these two and nothing else.
+    /// Whether it may be called without a key (`CONTRACT §1`): health, the test of the connection, what
+    /// gives and ends a session, the page's own files; nothing else.
     pub fn is_open(self) -> bool {
-        matches!(self, Endpoint::Health | Endpoint::TestConnection)
+        matches!(
+            self,
+            Endpoint::Health
+                | Endpoint::TestConnection
+                | Endpoint::Session
+                | Endpoint::SignIn
+                | Endpoint::SignOut
+                | Endpoint::Page
+                | Endpoint::PageFile
+        )
     }
 }
 
-/// A path below `/api/runtime` or `/api/membridge`, `:` for the segment that is an id, and what each method does there.
+/// A path below `/api/runtime`, `/api/membridge`, `/api` or `/`, `:` for the segment that is an id, and what each method does there.
 type Row = (&'static [&'static str], &'static [(Method, Endpoint)]);
 
 const ROWS: &[Row] = &[
@@ -159,11 +188,34 @@ const MEMBRIDGE_ROWS: &[Row] = &[
     (&["projects", ":", "leadership", "select"], &[(Method::POST, Endpoint::SelectPrimary)]),
 ];
 
+const API_ROWS: &[Row] = &[(
+    &["session"],
+    &[
+        (Method::GET, Endpoint::Session),
+        (Method::POST, Endpoint::SignIn),
+        (Method::DELETE, Endpoint::SignOut),
+    ],
+)];
+
+/// The page's views: their addresses can be kept and shared.
+const PAGE_ROWS: &[Row] = &[
+    (&[], &[(Method::GET, Endpoint::Page)]),
+    (&["tasks"], &[(Method::GET, Endpoint::Page)]),
+    (&["tasks", ":"], &[(Method::GET, Endpoint::Page)]),
+    (&["workers"], &[(Method::GET, Endpoint::Page)]),
+    (&["workers", ":"], &[(Method::GET, Endpoint::Page)]),
+    (&["membridge"], &[(Method::GET, Endpoint::Page)]),
+    (&["activity"], &[(Method::GET, Endpoint::Page)]),
+    (&["settings"], &[(Method::GET, Endpoint::Page)]),
+];
+
+const FILE_METHODS: &[(Method, Endpoint)] = &[(Method::GET, Endpoint::PageFile)];
+
 /// A request's way, once it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub endpoint: Endpoint,
-    /// The id in the path; empty where there is none.
+    /// The id in the path, or of a file of the page what stands behind `/ui/`; empty where there is none.
     pub id: String,
     /// The lease that the base path names.
     pub lease: Option<String>,
@@ -189,6 +241,12 @@ pub fn is_api(path: &str) -> bool {
 
 /// Finds the route of a request; `path` as it was sent, without its query.
 pub fn route(method: &Method, path: &str) -> Routed {
+    if let Some(file) = path.strip_prefix("/ui/") {
+        return chosen(method, FILE_METHODS, Ok(file.to_owned()), None);
+    }
+    if !path.starts_with('/') {
+        return Routed::NotFound;
+    }
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut segments: Vec<&str> = path.split('/').skip(1).collect();
     let mut lease = None;
@@ -202,14 +260,26 @@ pub fn route(method: &Method, path: &str) -> Routed {
     let is = |place: usize, word: &str| {
         segments.get(place).is_some_and(|segment| segment.eq_ignore_ascii_case(word))
     };
-    let rows = match is(0, "api") {
-        true if is(1, "runtime") => ROWS,
-        true if is(1, "membridge") && lease.is_none() => MEMBRIDGE_ROWS,
+    let (rows, behind) = match is(0, "api") {
+        true if is(1, "runtime") => (ROWS, 2),
+        true if is(1, "membridge") && lease.is_none() => (MEMBRIDGE_ROWS, 2),
+        true if lease.is_none() => (API_ROWS, 1),
+        false if lease.is_none() => (PAGE_ROWS, 0),
         _ => return Routed::NotFound,
     };
-    let Some((_, methods)) = rows.iter().find(|(row, _)| matches(row, &segments[2..])) else {
+    let Some((_, methods)) = rows.iter().find(|(row, _)| matches(row, &segments[behind..])) else {
         return Routed::NotFound;
     };
+    let id = segments.get(3).map_or(Ok(String::new()), |id| decode_segment(id));
+    chosen(method, methods, id, lease)
+}
+
+fn chosen(
+    method: &Method,
+    methods: &[(Method, Endpoint)],
+    id: Result<String, DecodeFault>,
+    lease: Option<String>,
+) -> Routed {
     let as_get = if method == Method::HEAD { &Method::GET } else { method };
     let Some((_, endpoint)) = methods.iter().find(|(known, _)| known == as_get) else {
         let allow = allow(methods);
@@ -219,7 +289,7 @@ pub fn route(method: &Method, path: &str) -> Routed {
             Routed::WrongMethod(allow)
         };
     };
-    match segments.get(3).map_or(Ok(String::new()), |id| decode_segment(id)) {
+    match id {
         Ok(id) => Routed::To(Route { endpoint: *endpoint, id, lease }),
         Err(_) => Routed::BadEscape,
     }
@@ -257,9 +327,24 @@ mod tests {
         for path in ["/api/runtime/stats", "/API/Runtime/STATS", "/api/runtime/stats/"] {
             assert_eq!(route(&Method::GET, path), to(Endpoint::Stats, "", None), "{path}");
         }
-        for path in ["/api/runtime/stats//", "//api/runtime/stats", "/api/runtime", "/", "", "*"] {
+        for path in ["/api/runtime/stats//", "//api/runtime/stats", "/api/runtime", "//", "", "*"] {
             assert_eq!(route(&Method::GET, path), Routed::NotFound, "{path}");
         }
+    }
+
+    #[test]
+    fn every_view_is_the_page_and_a_file_of_it_keeps_its_case() {
+        let views = ["/", "/tasks", "/Tasks/", "/tasks/00-1", "/workers/a%2Fb", "/settings"];
+        for path in views {
+            assert_eq!(route(&Method::GET, path), to(Endpoint::Page, "", None), "{path}");
+        }
+        for path in ["/nope", "/tasks/a/b", "/tasks//", "/l/x/tasks", "/l/x/", "/ui", "/api"] {
+            assert_eq!(route(&Method::GET, path), Routed::NotFound, "{path}");
+        }
+        let file = route(&Method::HEAD, "/ui/Ab/js/X.js");
+        assert_eq!(file, to(Endpoint::PageFile, "Ab/js/X.js", None));
+        assert_eq!(route(&Method::POST, "/"), Routed::WrongMethod("GET, HEAD".into()));
+        assert_eq!(route(&Method::DELETE, "/api/session/"), to(Endpoint::SignOut, "", None));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 pub struct Setup {
     env: Vec<(String, String)>,
+    flags: Vec<String>,
     env_file: String,
     stock_limits: bool,
     port: u16,
@@ -40,6 +41,11 @@ pub struct Ended {
 impl Setup {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.extend([name.into(), value.into()]);
         self
     }
 
@@ -108,6 +114,7 @@ impl Setup {
         command.env_clear().arg("serve");
         command.args(["--host", "127.0.0.1", "--port", &self.port.to_string()]);
         command.arg("--data-dir").arg(data).arg("--env-file").arg(file);
+        command.args(&self.flags);
         if !self.stock_limits {
             command.env("RATE_LIMIT_PER_MINUTE", "0");
         }

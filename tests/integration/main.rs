@@ -28,6 +28,7 @@ mod membridge_standin;
 #[path = "../standin/messages.rs"]
 mod messages;
 mod operations;
+mod page;
 mod people;
 mod probes;
 mod push;

@@ -40,7 +40,7 @@ export function frame(state, ...kids) {
     h("a", { class: "skip", href: "#main", onclick: skip }, t("skip")),
     h("div", { class: "bar" },
       h("div", { class: "inner" },
-        h("a", { class: "name", href: "/" }, "BLOOM"),
+        h("a", { class: "brand", href: "/" }, "BLOOM"),
         state.signedIn && places(state.path),
         h("span", { class: "gap" }),
         state.signedIn && h("span", { class: `live ${state.live}`, role: "status" }, mark(LIVE_MARKS[state.live]),

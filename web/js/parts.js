@@ -104,7 +104,7 @@ export function failure(error, retry) {
  *  [heading, class]; a row is {key, flash, cells, more}. */
 export function table(label, columns, rows) {
   const cell = (content, n) =>
-    h("td", { role: "cell", class: columns[n][1], "data-label": columns[n][0] }, content);
+    h("td", { role: "cell", class: columns[n][1], "data-label": typeof columns[n][0] === "string" ? columns[n][0] : null }, content);
   return h("table", { role: "table", "aria-label": label },
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map(([title, kind]) => h("th", { role: "columnheader", scope: "col", class: kind }, title)))),
     h("tbody", { role: "rowgroup" }, rows.map((row) =>
