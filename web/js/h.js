@@ -10,13 +10,15 @@ const SVG = "http://www.w3.org/2000/svg";
  *  flash  a value; when it changes the element lights up once;
  *  ref    a function that gets the node when it is made. */
 export function h(tag, props, ...kids) {
-  const nothing = (kid) => kid === null || kid === undefined || kid === false || kid === "";
-  return { tag, props: props ?? {}, kids: kids.flat(Infinity).filter((kid) => !nothing(kid)) };
+  return { tag, props: props ?? {}, kids: given(kids) };
 }
+
+/** Without what is not there, so that `condition && h(…)` can be written. */
+const given = (kids) => kids.flat(Infinity).filter((kid) => kid || kid === 0);
 
 /** Makes the children of `parent` what `kids` describe. */
 export function show(parent, ...kids) {
-  children(parent, kids, false);
+  children(parent, given(kids), false);
 }
 
 function make(kid, svg) {
