@@ -17,11 +17,15 @@ export async function furnish(fleet) {
   const waiting = await fleet.task({ prompt: "Render the plan of the beds as an image.", labels: ["gpu"], agent_slug: "painter", context_id: "beds", priority: 9 });
   const cancelled = await fleet.task({ prompt: "Translate the letter to the neighbours.", labels: ["gpu"], context_id: "letters" });
   await fleet.api("POST", `/llm-tasks/${cancelled.id}/cancel`);
-  await fleet.api("POST", "/workers", { name: "orangepi", status: "online", capabilities: { max_concurrency: 4, labels: ["arm64"] }, agent_version: "0.4.0", os_info: "Linux 6.6 aarch64", ip_addrs: ["192.168.3.162"] });
-  const limited = await fleet.task({ prompt: "Ask the provider for more than it gives.", labels: [], context_id: "limits" });
-  const { lease } = await fleet.api("POST", `/llm-tasks/${limited.id}/lease`, { worker_id: "orangepi" });
-  if (lease) await fleet.api("POST", `/llm-tasks/${limited.id}/release`, { lease_id: lease.id, code: "usage_limit", error_message: "5-hour limit reached", retry_after_seconds: 5400 });
-  const dead = await fleet.task({ prompt: "Count every leaf in the orchard.", max_attempts: 1, labels: ["arm64"], context_id: "orchard" });
+  await fleet.api("POST", "/workers", { name: "orangepi", status: "online", capabilities: { max_concurrency: 4, labels: ["arm64", "heavy"] }, agent_version: "0.4.0", os_info: "Linux 6.6 aarch64", ip_addrs: ["192.168.3.162"] });
+  const heavy = (fields) => fleet.task({ labels: ["heavy"], ...fields });
+  const hold = async (id, ttl_seconds) => (await fleet.api("POST", `/llm-tasks/${id}/lease`, { worker_id: "orangepi", ttl_seconds })).lease;
+  const dead = await heavy({ prompt: "Count every leaf in the orchard.", max_attempts: 1, context_id: "orchard" });
+  await hold(dead.id, 1);
+  const limited = await heavy({ prompt: "Ask the provider for more than it gives.", context_id: "limits" });
+  const lease = await hold(limited.id);
+  await fleet.api("POST", `/llm-tasks/${limited.id}/release`, { lease_id: lease.id, code: "usage_limit", error_message: "5-hour limit reached", retry_after_seconds: 5400 });
+  await fleet.until(dead.id, "dead");
   await fleet.api("POST", "/workers", { name: "old-laptop", status: "offline", capabilities: { max_concurrency: 1 } });
   return { done: done.id, json: json.id, failed: failed.id, script: script.id, running: running.id, waiting: waiting.id, dead: dead.id };
 }

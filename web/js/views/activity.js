@@ -21,10 +21,13 @@ function about({ entity_type, entity_id }) {
   return entity_type === "lease" ? id(entity_id) : null;
 }
 
+/** The server's words, with the ids in them shortened. */
+const detail = (text) => text.split(/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/).map((part, n) => (n % 2 ? id(part) : part));
+
 /** An entry as one line of a short list. */
 export const entry = (row) =>
   h("li", { key: row.id }, time(row.timestamp),
-    h("span", null, h("strong", null, word("action", row.action)), " ", about(row), " ", h("span", { class: "muted" }, row.detail)));
+    h("span", null, h("strong", null, word("action", row.action)), " ", about(row), " ", h("span", { class: "muted" }, detail(row.detail))));
 
 export function activity(page) {
   const actions = [["", t("filter.any")], ...ACTIONS.map((name) => [name, word("action", name)])];
@@ -47,7 +50,7 @@ function trail(rows) {
   const columns = [[t("activity.when")], [t("activity.what")], [t("activity.about"), "name"], [t("activity.who"), "name"], [t("activity.detail"), "wide"]];
   return table(t("nav.activity"), columns, rows.map((row) => ({
     key: row.id,
-    cells: [time(row.timestamp), word("action", row.action), about(row) ?? "—", row.actor, row.detail],
+    cells: [time(row.timestamp), word("action", row.action), about(row) ?? "—", row.actor, detail(row.detail)],
   })));
 }
 

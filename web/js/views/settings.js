@@ -55,8 +55,7 @@ export function settings(page) {
     render: ({ config, health, session }) => [
       head(t("nav.settings"), health.membridge?.connected ? t("settings.connected") : t("settings.not_connected")),
       section("Membridge",
-        form(page, config, wrong, save),
-        h("div", { class: "actions" }, act(page, t("settings.test"), test), act(page, t("settings.forget"), forget, { kind: "plain" })),
+        form(page, config, wrong, save, [act(page, t("settings.test"), test), act(page, t("settings.forget"), forget, { kind: "plain" })]),
         tested && told(tested, config),
         facts([t("settings.last_test"), time(config.last_test)],
           [t("settings.failures"), health.membridge?.consecutiveFailures ?? 0],
@@ -80,7 +79,7 @@ export function settings(page) {
   };
 }
 
-const form = (page, config, wrong, save) =>
+const form = (page, config, wrong, save, more) =>
   h("form", { id: "membridge", class: "form", onsubmit: (event) => {
     event.preventDefault();
     page.act(t("settings.save"), save);
@@ -88,7 +87,7 @@ const form = (page, config, wrong, save) =>
     field(t("settings.url"), h("input", { name: "membridge_server_url", type: "url", required: true, maxlength: 2048, value: config.membridge_server_url, autocomplete: "off" }), t("limit.url"), "membridge_server_url" in wrong),
     field(t("settings.key"), h("input", { name: "admin_key", type: "password", maxlength: 1024, autocomplete: "off", placeholder: config.admin_key_masked }),
       config.admin_key_masked ? t("limit.key_kept", { masked: config.admin_key_masked }) : t("limit.key"), "admin_key" in wrong),
-    h("div", { class: "actions" }, h("button", { type: "submit", class: "primary", "aria-disabled": page.busy ? "true" : null }, t("settings.save"))));
+    h("div", { class: "actions" }, h("button", { type: "submit", class: "primary", "aria-disabled": page.busy ? "true" : null }, t("settings.save")), more));
 
 /** The result of a test, line by line: reached, who answers, key. */
 function told(result, config) {

@@ -93,10 +93,11 @@ export function task(page) {
           !done && act(page, t("cancel"), () => cancel(now), { kind: "bad" })),
         waiting?.waiting && why(waiting),
         result && outcomeOf(result, now),
+        !done && attempts.length > 0 && spoken(log, done),
         section(t("task.prompt"), clipped(now.prompt, t("task.prompt"))),
+        section(t("task.attempts"), attempts.length ? timeline(attempts, result) : h("p", { class: "muted" }, t("attempt.none"))),
+        done && spoken(log, done),
         described(now),
-        section(t("task.attempts"), attempts.length ? timeline(attempts) : h("p", { class: "muted" }, t("attempt.none"))),
-        spoken(log, done),
         artifacts.length > 0 && section(t("task.artifacts"), files(artifacts)),
         section(t("task.trail"), audit.length ? h("ul", { class: "trail" }, audit.map(entry)) : h("p", { class: "muted" }, t("activity.none"))),
       ];
@@ -141,7 +142,7 @@ function described(now) {
 }
 
 /** The newest first: that is what a person asks about. */
-const timeline = (attempts) => h("ol", { class: "timeline" }, [...attempts].reverse().map((one) => {
+const timeline = (attempts, result) => h("ol", { class: "timeline" }, [...attempts].reverse().map((one) => {
   const { metrics = {} } = one;
   const tokens = metrics.tokens_used ?? (metrics.input_tokens ?? 0) + (metrics.output_tokens ?? 0);
   const outcome = one.outcome ?? "running";
@@ -157,7 +158,7 @@ const timeline = (attempts) => h("ol", { class: "timeline" }, [...attempts].reve
       link(`/workers/${encodeURIComponent(one.worker_id)}`, one.worker_id), h("span", null, took, !one.ended_at && [" ", time(one.started_at)])),
     h("p", { class: "small" }, one.ended_at && [time(one.started_at), " · "], t("attempt.lease"), " ", id(one.lease_id), figures.length > 0 && ` · ${figures.join(" · ")}`),
     one.code && h("p", null, word("code", one.code)),
-    one.error_message && h("pre", { class: "error", tabindex: "0" }, one.error_message));
+    one.error_message && one.error_message !== result?.error_message && h("pre", { class: "error", tabindex: "0" }, one.error_message));
 }));
 
 function spoken(log, done) {
