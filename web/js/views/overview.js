@@ -77,7 +77,7 @@ function present(stats, workers, online) {
     facts(
       [t("overview.workers"), link("/workers", t("overview.of", { n: online.length, all: workers.length }))],
       [t("overview.leases"), count(stats.leases.active)],
-      [t("overview.oldest"), oldest ? time(oldest) : t("overview.empty")]),
+      [t("overview.oldest"), oldest === null ? t("overview.empty") : time(oldest)]),
     workers.length
       ? h("ul", { class: "fleet" }, workers.slice(0, 6).map((worker) =>
           h("li", { key: worker.id },
