@@ -220,7 +220,9 @@ impl App {
             return Err(ApiError::unreadable(status, "ambiguous_request", text).closing());
         }
         let (class, client) = (shown.class(), self.client(peer, &headers));
-        self.check_host(shown, &headers, &uri)?;
+        if let Err(foreign) = self.check_host(shown, &headers, &uri) {
+            return self.redirect(peer, &headers, &uri).ok_or(foreign);
+        }
         let routed = route(&parts.method, uri.path());
         let endpoint = match &routed {
             Routed::To(route) => Some((route.endpoint, route.lease.is_none())),

@@ -199,7 +199,8 @@ fn a_proxy_that_says_http_is_sent_to_https_when_it_is_asked_for() {
         }
         client.get(STATS).ok(200);
     }
-    plain_http(&mut Server::start().client(), STATS).ok(200);
-    let setup = Setup::default().env("FORCE_HTTPS", "1").env("TRUSTED_PROXIES", "10.0.0.1");
+    let named = Setup::default().env("ALLOWED_HOSTS", "bloom.example");
+    plain_http(&mut named.clone().start().client(), STATS).ok(200);
+    let setup = named.env("FORCE_HTTPS", "1").env("TRUSTED_PROXIES", "10.0.0.1");
     plain_http(&mut setup.start().client(), STATS).ok(200);
 }
