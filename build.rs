@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 const KINDS: [&str; 6] = ["html", "css", "js", "json", "svg", "png"];
 const INDEX: &str = "index.html";
 
+#[allow(clippy::disallowed_methods, reason = "cargo tells by it where a build script may write")]
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=web");
     let mut files = Vec::new();

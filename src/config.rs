@@ -67,7 +67,7 @@ pub struct Config {
     pub force_https: bool,
     /// Whose `X-Forwarded-*` headers are believed.
     pub trusted_proxies: Vec<Network>,
-    /// Host names in small letters; empty means any.
+    /// More host names of this server, in small letters.
     pub allowed_hosts: Vec<String>,
     /// Requests a minute of a caller without a valid key; 0 switches all rate limits off.
     pub rate_limit_per_minute: u32,
@@ -217,8 +217,13 @@ impl Config {
                  MEMBRIDGE_AGENT_KEY; set RUNTIME_API_KEY",
             ),
             (
-                self.session_secret.is_some(),
-                "SESSION_SECRET is not used: this version has no page to sign in to",
+                self.session_secret.is_some() && self.runtime_api_key.is_none(),
+                "SESSION_SECRET is not used: without RUNTIME_API_KEY there is nothing to sign in to",
+            ),
+            (
+                self.session_secret.as_ref().is_some_and(|secret| secret.expose().len() < 16),
+                "SESSION_SECRET is short, so that sessions could be forged: leave it out, or use \
+                 openssl rand -hex 32",
             ),
             (
                 self.database_url.is_some(),

@@ -4,7 +4,7 @@
 //! commits, then closes the files; each failure is one line with the way out and its own exit code.
 //! Not here: what each part does.
 
-use crate::api::App;
+use crate::api::{App, SignIns};
 use crate::background::push::{self, Pusher};
 use crate::background::{connection, mover, probes, retention, sync};
 use crate::cli::{ServeFlags, WorkerFlags};
@@ -200,6 +200,9 @@ async fn run(
         random,
         stopping.clone(),
     );
+    tokio::spawn(writer.hand_out_answers());
+    let sign_ins = SignIns::open(config, engine).await;
+    app.sign_ins = sign_ins.map_err(|error| internal(error.to_string()))?;
     let agents = Arc::new(Agents::new(config.membridge_agent_key.as_ref()));
     let pushing = config.public_url.clone().map(|url| {
         let key = config.membridge_agent_key.clone();
@@ -224,7 +227,6 @@ async fn run(
     say(format!("listening on http://{address}{}", if_everywhere(address)));
     let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock.clone()));
 
-    tokio::spawn(writer.hand_out_answers());
     let serving =
         tokio::spawn(server::serve(listener, Arc::new(app), clock.clone(), stopping.clone()));
     let mut duties = duties(config, engine, agents, &membridge, clock, &stopping);

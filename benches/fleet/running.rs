@@ -52,7 +52,7 @@ struct Events {
 impl Events {
     async fn listen(server: SocketAddr) -> Events {
         let mut stream = TcpStream::connect(server).await.expect("the server listens");
-        let request = b"GET /api/runtime/events HTTP/1.1\r\nHost: x\r\n\r\n";
+        let request = b"GET /api/runtime/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
         stream.write_all(request).await.expect("the server reads");
         let mut events = Events { stream, text: String::new() };
         while !events.text.contains(": connected") {

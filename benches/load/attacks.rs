@@ -116,11 +116,11 @@ async fn until_ended(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-const HEALTH: &str = "GET /api/runtime/health HTTP/1.1\r\nHost: x\r\n\r\n";
+const HEALTH: &str = "GET /api/runtime/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn post(lines: &str) -> String {
     format!(
-        "POST /api/runtime/llm-tasks HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\
+        "POST /api/runtime/llm-tasks HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\
          Content-Type: application/json\r\n{lines}\r\n"
     )
 }
@@ -129,7 +129,10 @@ way!(idle, target, { until_ended(connect(target).await?).await });
 
 way!(slow_head, target, {
     let mut stream = connect(target).await?;
-    let head = format!("GET /api/runtime/stats HTTP/1.1\r\nHost: x\r\nA: {}", "x".repeat(12 << 10));
+    let head = format!(
+        "GET /api/runtime/stats HTTP/1.1\r\nHost: localhost\r\nA: {}",
+        "x".repeat(12 << 10)
+    );
     stream.write_all(head.as_bytes()).await?;
     loop {
         stream.write_all(b"x").await?;
@@ -167,7 +170,8 @@ async fn again_and_again(target: Target, request: &str) -> io::Result<()> {
 }
 
 way!(wrong_key, target, {
-    let request = "GET /api/runtime/stats HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: wrong\r\n\r\n";
+    let request =
+        "GET /api/runtime/stats HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: wrong\r\n\r\n";
     again_and_again(target, request).await
 });
 
@@ -186,7 +190,9 @@ way!(vanish, target, {
         post("Content-Length: 5000\r\n"),
         post("Content-Length: 5000\r\n") + "{\"a\":",
         post("Transfer-Encoding: chunked\r\n") + "ff\r\n{",
-        format!("GET /api/runtime/events HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\r\n"),
+        format!(
+            "GET /api/runtime/events HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\r\n"
+        ),
     ];
     for phase in phases {
         let mut stream = connect(target).await?;
@@ -263,8 +269,9 @@ way!(nonsense, target, {
 /// Sends a request and reads nothing of the answer.
 async fn ask_and_not_read(target: Target, path: &str) -> io::Result<()> {
     let mut stream = narrow(target).await?;
-    let request =
-        format!("GET /api/runtime/{path} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\r\n");
+    let request = format!(
+        "GET /api/runtime/{path} HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await?;
     sleep_until(target).await;
     Ok(())

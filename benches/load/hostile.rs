@@ -59,7 +59,7 @@ fn ask(kept: &mut Option<TcpStream>, address: SocketAddr, request: &str) -> io::
 
 fn post(path: &str, body: &str) -> String {
     format!(
-        "POST /api/runtime/{path} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\
+        "POST /api/runtime/{path} HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -68,7 +68,7 @@ fn post(path: &str, body: &str) -> String {
 /// Latencies of health, and probes that brought no 200.
 fn probe(address: SocketAddr, stop: &AtomicBool) -> (Latencies, usize) {
     let (mut times, mut lost, mut kept) = (Latencies::default(), 0, None);
-    let request = "GET /api/runtime/health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /api/runtime/health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for n in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;

@@ -81,8 +81,9 @@ async fn serve(mut stream: TcpStream, runtime: Option<SocketAddr>, asked: Arc<As
                 \"metrics\":{\"duration_ms\":1,\"tokens_used\":null}}";
     let mut callbacks = TcpStream::connect(runtime).await.expect("the server listens");
     for (verb, body) in [("heartbeat", ""), ("complete", done)] {
-        let head =
-            format!("POST {base}/{verb} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json");
+        let head = format!(
+            "POST {base}/{verb} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
+        );
         let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let mut answer = vec![0; 16 << 10];
         let sent = callbacks.write_all(request.as_bytes()).await;

@@ -38,7 +38,7 @@ impl Connection {
     /// Puts a request together; `exchange` sends it.
     pub fn get(&mut self, path: Arguments<'_>) {
         self.request.clear();
-        write!(self.request, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("memory");
+        write!(self.request, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("memory");
     }
 
     /// Puts a request together; `exchange` sends it.
@@ -49,7 +49,7 @@ impl Connection {
         self.request.clear();
         write!(
             self.request,
-            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n"
         )
         .expect("memory");

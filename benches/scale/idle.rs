@@ -158,7 +158,7 @@ fn listen_apart(
 
 async fn listen(server: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(server).await.expect("the server listens");
-    let request = b"GET /api/runtime/events HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = b"GET /api/runtime/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     stream.write_all(request).await.expect("the server reads");
     let mut head = [0; 1024];
     let count = stream.read(&mut head).await.expect("the server answers");

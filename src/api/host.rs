@@ -1,42 +1,58 @@
-//! By which name and over what a request came: the host that it names, and the way to https.
+//! By which name, from where and over what a request came, and the way to https.
 //!
-//! Must stay true: a header of a proxy counts from a trusted one only. Not here: addresses of clients
-//! (`http::client_address`).
+//! Must stay true: a header of a proxy counts from a trusted one only; a browser that was led here by a
+//! foreign name gets nothing.
+//! Not here: how a header of a proxy is read (`http::client_address`).
 
 use super::App;
+use super::session::Shown;
+use crate::config::Config;
 use crate::http::answer::{Answer, TEXT, bytes, with_header};
-use crate::http::client_address::{Scheme, forwarded_scheme};
+use crate::http::client_address::{Scheme, client_address, forwarded_scheme};
 use crate::http::error::ApiError;
 use hyper::header::{HOST, HeaderMap, HeaderValue, LOCATION};
 use hyper::{StatusCode, Uri};
 use std::net::IpAddr;
 
 impl App {
-    /// A name that was not allowed is a page elsewhere that points its own name here.
-    pub(super) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
-        if self.allowed_hosts.is_empty() {
-            return Ok(());
-        }
-        let host = named_host(headers, uri).unwrap_or("");
+    /// Whose request it is, through all proxies that are trusted.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let forwarded = headers.get_all("x-forwarded-for");
+        let forwarded: Vec<&[u8]> = forwarded.iter().map(HeaderValue::as_bytes).collect();
+        client_address(peer, forwarded.into_iter(), &self.trusted_proxies)
+    }
+
+    /// What the caller spoke to a trusted proxy.
+    pub(super) fn scheme(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Scheme> {
+        let proto = headers.get("x-forwarded-proto").map(HeaderValue::as_bytes);
+        forwarded_scheme(peer.to_canonical(), proto, &self.trusted_proxies)
+    }
+
+    /// A name that is not ours is a page elsewhere that points its own name here. The key in its header
+    /// is nothing that such a page could send.
+    pub(super) fn check_host(
+        &self,
+        shown: Shown,
+        headers: &HeaderMap,
+        uri: &Uri,
+    ) -> Result<(), ApiError> {
+        let Some(host) = named_host(headers, uri) else { return Ok(()) };
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
         };
-        let own = self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name));
-        let local = name.eq_ignore_ascii_case("localhost")
-            || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if own || local {
+        let is_address = || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let is_own = || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name));
+        if shown == Shown::Key || name.is_empty() || is_address() || is_own() {
             return Ok(());
         }
-        let text = "This server does not answer to that name; see ALLOWED_HOSTS";
+        let text = "This server does not answer to that name without the key; see ALLOWED_HOSTS";
         Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", text))
     }
 
     /// 301 to https for what a trusted proxy received over http (`CONTRACT §1`).
     pub(super) fn redirect(&self, peer: IpAddr, headers: &HeaderMap, uri: &Uri) -> Option<Answer> {
-        let proto = headers.get("x-forwarded-proto").map(HeaderValue::as_bytes);
-        let scheme = forwarded_scheme(peer.to_canonical(), proto, &self.trusted_proxies);
-        if !self.redirects_to_https || scheme != Some(Scheme::Http) {
+        if !self.redirects_to_https || self.scheme(peer, headers) != Some(Scheme::Http) {
             return None;
         }
         let host = named_host(headers, uri)?;
@@ -52,9 +68,24 @@ impl App {
 }
 
 /// The host that a request is for: a whole URL as its target says it, else the header (RFC 9112 §3.2.2).
-fn named_host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
+pub(super) fn named_host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
     match uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => headers.get(HOST)?.to_str().ok(),
     }
+}
+
+/// The names of this server: `localhost`, the machine's, that of `PUBLIC_URL`, and `ALLOWED_HOSTS`.
+pub(super) fn own_names(config: &Config) -> Vec<String> {
+    let mut names = config.allowed_hosts.clone();
+    names.push("localhost".to_owned());
+    names.extend(config.public_url.iter().map(|url| url.host_and_port().0.to_owned()));
+    let system = rustix::system::uname();
+    if let Ok(machine) = system.nodename().to_str() {
+        let short = machine.split('.').next().unwrap_or(machine);
+        names.extend([machine.to_owned(), short.to_owned()]);
+        names.extend(["local", "lan"].map(|domain| format!("{short}.{domain}")));
+    }
+    names.retain(|name| !name.is_empty());
+    names
 }

@@ -6,7 +6,7 @@
 
 use super::{App, Call};
 use crate::domain::{LeaseStatus, TaskStatus, WorkerId};
-use crate::engine::{EngineError, Page, Query, Selection};
+use crate::engine::{AuditSelection, EngineError, Page, Query, Selection};
 use crate::http::answer::{Answer, json, with_header};
 use crate::http::error::ApiError;
 use crate::http::form::encode_value;
@@ -122,7 +122,17 @@ impl App {
 
     pub(super) async fn audit(&self, call: &Call) -> Result<Answer, ApiError> {
         let paging = Paging::of(call, AUDIT_ROWS)?;
-        let read = move |query: &Query| query.audit(paging.before(), paging.limit);
+        let given = |name| call.query(name).filter(|text| !text.is_empty()).map(str::to_owned);
+        let selection = AuditSelection {
+            entity_id: given("entity_id"),
+            action: given("action"),
+            actor: given("actor"),
+            text: given("q"),
+        };
+        let read = move |query: &Query| match selection == AuditSelection::default() {
+            true => query.audit(paging.before(), paging.limit),
+            false => query.find_audit(&selection, paging.before(), paging.limit),
+        };
         self.page(call, read, |rows| array(rows.iter())).await
     }
 
@@ -134,9 +144,11 @@ impl App {
         self.page(call, read, |rows| array(rows.iter().map(wire::worker))).await
     }
 
-    pub(super) fn stats(&self) -> Result<Answer, ApiError> {
-        let stats = self.engine.query().stats();
-        Ok(json(StatusCode::OK, &wire::stats(&stats)))
+    pub(super) async fn stats(&self) -> Result<Answer, ApiError> {
+        let oldest = self.engine.read(|query| query.oldest_queued_at()).await?;
+        let query = self.engine.query();
+        let last_hour = query.last_hour(self.clock.now().wall);
+        Ok(json(StatusCode::OK, &wire::stats(&query.stats(), oldest, &last_hour)))
     }
 }
 

@@ -10,6 +10,7 @@ mod events;
 mod host;
 mod lists;
 mod membridge;
+mod session;
 mod task_log;
 mod tasks;
 mod workers;
@@ -21,7 +22,7 @@ use crate::http::answer::{Answer, AnswerBudget, TEXT, bytes, with_header};
 use crate::http::body::{
     BODY_BYTES_MAX, Budget, OPEN_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, Use, payload, receive,
 };
-use crate::http::client_address::client_address;
+use crate::http::client_address::Scheme;
 use crate::http::error::ApiError;
 use crate::http::form::parse_form;
 use crate::http::framing::Ambiguous;
@@ -39,6 +40,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, mpsc, watch};
+
+use session::Shown;
+pub use session::SignIns;
 
 const API_KEY: &str = "x-runtime-api-key";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -58,9 +62,12 @@ pub struct App {
     started: u64,
     key: Option<Secret>,
     trusted_proxies: Vec<Network>,
-    allowed_hosts: Vec<String>,
+    /// Names in small letters by which browsers may call.
+    hosts: Vec<String>,
     redirects_to_https: bool,
     limiter: Mutex<RateLimiter>,
+    /// Sessions; none while there is no key, or before they are opened.
+    pub sign_ins: Option<Arc<SignIns>>,
     lines_of_strangers: Mutex<LogAllowance>,
     budget: Budget,
     answers: AnswerBudget,
@@ -91,6 +98,9 @@ struct Call {
     headers: HeaderMap,
     payload: Payload,
     is_head: bool,
+    client: IpAddr,
+    /// The caller came over https.
+    secure: bool,
 }
 
 impl Call {
@@ -119,9 +129,10 @@ impl App {
             clock,
             key: config.runtime_api_key.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
-            allowed_hosts: config.allowed_hosts.clone(),
+            hosts: host::own_names(config),
             redirects_to_https: config.redirects_to_https(),
             limiter: Mutex::new(limiter),
+            sign_ins: None,
             lines_of_strangers: Mutex::default(),
             budget: Budget::default(),
             answers: AnswerBudget::default(),
@@ -143,8 +154,8 @@ impl App {
         let id = self.request_id(request.headers());
         let method = request.method().clone();
         let uri = request.uri().clone();
-        let class = self.class(request.headers());
-        let is_stranger = self.key.is_some() && class != Class::Authenticated;
+        let shown = self.shown(request.headers());
+        let is_stranger = self.key.is_some() && shown.class() != Class::Authenticated;
         if is_stranger {
             // Who has many requests in one breath waits for everybody else between any two of them.
             tokio::task::yield_now().await;
@@ -152,7 +163,7 @@ impl App {
             caller.seat.prove();
         }
         let mut verdict = None;
-        let result = self.serve(caller, class, request, &mut verdict).await;
+        let result = self.serve(caller, shown, request, &mut verdict).await;
         let mut answer = result.unwrap_or_else(ApiError::into_answer);
         if let Some(verdict) = verdict {
             put_rate_limit(answer.headers_mut(), verdict);
@@ -193,7 +204,7 @@ impl App {
     async fn serve<B>(
         &self,
         caller: &Caller<'_>,
-        class: Class,
+        shown: Shown,
         request: Request<B>,
         verdict: &mut Option<Verdict>,
     ) -> Result<Answer, ApiError>
@@ -208,18 +219,22 @@ impl App {
             let text = ambiguous.text();
             return Err(ApiError::unreadable(status, "ambiguous_request", text).closing());
         }
-        self.check_host(&headers, &uri)?;
+        let (class, client) = (shown.class(), self.client(peer, &headers));
+        if let Err(foreign) = self.check_host(shown, &headers, &uri) {
+            return self.redirect(peer, &headers, &uri).ok_or(foreign);
+        }
         let routed = route(&parts.method, uri.path());
         let endpoint = match &routed {
             Routed::To(route) => Some((route.endpoint, route.lease.is_none())),
             _ => None,
         };
         if is_api(uri.path()) {
-            self.count(peer, &headers, class, endpoint.map(|(endpoint, _)| endpoint), verdict)?;
+            self.count(client, class, endpoint.map(|(endpoint, _)| endpoint), verdict)?;
             let open = endpoint.is_some_and(|(endpoint, plain)| plain && endpoint.is_open());
             if self.key.is_some() && class != Class::Authenticated && !open {
                 return Err(ApiError::unauthorized());
             }
+            self.check_site(shown, &parts.method, &headers, &uri)?;
         }
         if let Some(answer) = self.redirect(peer, &headers, &uri) {
             return Ok(answer);
@@ -255,8 +270,18 @@ impl App {
             Use::Ignored => Payload::Absent,
             Use::Kept => payload(&headers, std::mem::take(&mut received.bytes)).await?,
         };
+        let secure = self.scheme(peer, &headers) == Some(Scheme::Https);
         let is_head = parts.method == Method::HEAD;
-        let call = Call { route, path: uri.path().into(), query, headers, payload, is_head };
+        let call = Call {
+            route,
+            path: uri.path().into(),
+            query,
+            headers,
+            payload,
+            is_head,
+            client,
+            secure,
+        };
         let answer = self.dispatch(call).await?;
         if !only_reads {
             // What has taken effect is told in any case.
@@ -304,7 +329,7 @@ impl App {
             Endpoint::Artifact => self.artifact(&call).await,
             Endpoint::ArtifactContent => self.artifact_content(&call).await,
             Endpoint::Audit => self.audit(&call).await,
-            Endpoint::Stats => self.stats(),
+            Endpoint::Stats => self.stats().await,
             Endpoint::Events => self.events(&call),
             Endpoint::MembridgeHealth => self.membridge_health().await,
             Endpoint::Projects => self.projects().await,
@@ -313,9 +338,9 @@ impl App {
             Endpoint::SelectPrimary => self.select_primary(&call).await,
             Endpoint::Page => self.ui.page(&call.headers),
             Endpoint::PageFile => self.ui.file(&call.route.id, &call.headers),
-            Endpoint::Session => Err(ApiError::not_found()),
-            Endpoint::SignIn => Err(ApiError::not_found()),
-            Endpoint::SignOut => Err(ApiError::not_found()),
+            Endpoint::Session => self.session(&call),
+            Endpoint::SignIn => self.sign_in(&call).await,
+            Endpoint::SignOut => self.sign_out(&call).await,
         }
     }
 
@@ -332,19 +357,10 @@ impl App {
         }
     }
 
-    fn class(&self, headers: &HeaderMap) -> Class {
-        match (&self.key, headers.get(API_KEY)) {
-            (Some(key), Some(given)) if key.matches(given.as_bytes()) => Class::Authenticated,
-            (Some(_), Some(_)) => Class::Wrong,
-            _ => Class::Open,
-        }
-    }
-
     /// Counts a request to the API; health is never limited.
     fn count(
         &self,
-        peer: IpAddr,
-        headers: &HeaderMap,
+        client: IpAddr,
         class: Class,
         endpoint: Option<Endpoint>,
         verdict: &mut Option<Verdict>,
@@ -352,9 +368,6 @@ impl App {
         if endpoint == Some(Endpoint::Health) {
             return Ok(());
         }
-        let forwarded = headers.get_all("x-forwarded-for");
-        let forwarded: Vec<&[u8]> = forwarded.iter().map(HeaderValue::as_bytes).collect();
-        let client = client_address(peer, forwarded.into_iter(), &self.trusted_proxies);
         let now = self.clock.now().mono;
         let mut limiter = self.limiter.lock().expect("no holder panics");
         *verdict = limiter.count(class, client, now);

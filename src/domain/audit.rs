@@ -29,6 +29,8 @@ pub enum EventKind {
     ConnectionChanged,
     LeadershipPromote,
     TasksRemoved,
+    SignedIn,
+    SignedOut,
 }
 
 impl EventKind {
@@ -56,6 +58,8 @@ impl EventKind {
             EventKind::ConnectionChanged => "connection_changed",
             EventKind::LeadershipPromote => "leadership_promote",
             EventKind::TasksRemoved => "tasks_removed",
+            EventKind::SignedIn => "signed_in",
+            EventKind::SignedOut => "signed_out",
         }
     }
 }
@@ -69,6 +73,7 @@ pub enum Entity {
     Config,
     Project,
     Retention,
+    Session,
 }
 
 impl Entity {
@@ -80,6 +85,7 @@ impl Entity {
             Entity::Config => "runtime_config",
             Entity::Project => "membridge_project",
             Entity::Retention => "retention",
+            Entity::Session => "session",
         }
     }
 }

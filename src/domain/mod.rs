@@ -12,6 +12,7 @@ mod lease;
 mod refusal;
 mod retry;
 mod routing;
+mod session;
 mod task;
 mod transition;
 mod worker;
@@ -30,6 +31,7 @@ pub use lease::{EndedLease, Lease, LeaseEnd, LeaseStatus};
 pub use refusal::{NoWorker, Refusal};
 pub use retry::{BACKOFF_SECONDS, BACKOFF_SECONDS_MAX, Delay, Retry};
 pub use routing::{Candidate, context_key, gate, pick_worker};
+pub use session::{SESSION_SECONDS, Sessions};
 pub use task::{
     CompletionStatus, DesiredFormat, LEASES_KEPT_PER_TASK, Metrics, Outcome, Policy, Task,
     TaskSpec, TaskStatus,

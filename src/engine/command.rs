@@ -6,8 +6,8 @@
 use super::EngineError;
 use crate::domain::{
     self, Audit, EventKind, HandBack, IdempotencyKey, LeaseClaim, LeaseId, LeaseStatus,
-    ListedAgent, NewTask, Outcome, Registration, Task, TaskId, TaskSpec, Worker, WorkerId,
-    WorkerStatus,
+    ListedAgent, NewTask, Outcome, Registration, Sessions, Task, TaskId, TaskSpec, Worker,
+    WorkerId, WorkerStatus,
 };
 use crate::store::{Copied, DueTask, Settings};
 use std::collections::HashSet;
@@ -142,6 +142,12 @@ pub enum Command {
     },
     Configure {
         change: ConfigChange,
+        reply: Reply<()>,
+    },
+    /// Which sessions were ended, and what is told of it.
+    KeepSessions {
+        sessions: Sessions,
+        ended: Option<Audit>,
         reply: Reply<()>,
     },
     /// Membridge lists these, each once; answers how many found no room.

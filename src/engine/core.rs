@@ -253,6 +253,9 @@ impl Core {
             index.take_out(task);
         }
         for task in batch.changes.tasks.values() {
+            if index.status_of(task.seq()) != Some(task.status) {
+                index.last_hour.count(task.status, batch.now.wall);
+            }
             index.put(task);
         }
         for (task, renewal) in batch.renewals.drain(..) {

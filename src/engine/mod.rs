@@ -12,6 +12,7 @@ mod core;
 mod deadlines;
 mod events;
 mod explain;
+mod last_hour;
 mod later;
 mod logs;
 mod page;
@@ -36,11 +37,12 @@ pub use command::{
 pub use core::{Core, RandomIds, system_random};
 pub use events::{Event, Events, Missed};
 pub use explain::{Attempt, WaitReason, Waiting, WorkerWait};
+pub use last_hour::LastHour;
 pub use logs::{Follower, LINES_KEPT, LogLine, Tail, TaskLogs};
 pub use page::Page;
 pub use query::{Query, Stats};
 pub use retention::Retention;
-pub use selection::Selection;
+pub use selection::{AuditSelection, Selection};
 pub use thread::{Engine, EngineThread, start};
 pub use visible::Backlog;
 

@@ -7,9 +7,10 @@
 
 use super::page::{Filling, Page};
 use super::visible::Visible;
-use super::{EngineError, LeaseView, NotWritten, TaskView, WorkerView};
+use super::{EngineError, LastHour, LeaseView, NotWritten, TaskView, WorkerView};
 use crate::domain::{
-    ArtifactId, LeaseStatus, Outcome, Refusal, Task, TaskId, TaskSpec, TaskStatus, WorkerId,
+    ArtifactId, LeaseStatus, Outcome, Refusal, Sessions, Task, TaskId, TaskSpec, TaskStatus,
+    WorkerId,
 };
 use crate::store::{Archive, AuditEntry, Copied, Hot, OutcomeFacts, Settings, Store};
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +24,8 @@ pub struct Stats {
     pub leases_active: u64,
     pub workers_total: u64,
     pub workers_online: u64,
+    pub workers_cooling: u64,
+    pub workers_draining: u64,
 }
 
 /// Reads of both files with the memory laid over them.
@@ -336,18 +339,38 @@ impl Query {
 
     pub fn stats(&self) -> Stats {
         let index = self.visible.index();
+        let workers =
+            |is: fn(&WorkerView) -> bool| index.workers().filter(|view| is(view)).count() as u64;
         Stats {
             tasks_by_status: index.counters.tasks_by_status,
             leases_total: index.counters.last_lease - index.counters.removed_leases,
             leases_active: index.active_leases() as u64,
-            workers_total: index.workers().count() as u64,
-            workers_online: index.workers().filter(|view| view.is_online()).count() as u64,
+            workers_total: workers(|_| true),
+            workers_online: workers(WorkerView::is_online),
+            workers_cooling: workers(|view| view.worker.cooling.is_some()),
+            workers_draining: workers(|view| view.worker.draining),
         }
+    }
+
+    /// When the oldest queued task was created.
+    pub fn oldest_queued_at(&self) -> Result<Option<i64>, EngineError> {
+        let Some(seq) = self.visible.index().first_queued() else { return Ok(None) };
+        Ok(self.both()?.task(seq)?.map(|found| found.task.created_at))
+    }
+
+    /// What ended in the hour before this wall time.
+    pub fn last_hour(&self, wall: i64) -> LastHour {
+        self.visible.index().last_hour.at(wall)
     }
 
     /// What the operator saved over the environment.
     pub fn settings(&self) -> Result<Settings, EngineError> {
         Ok(self.store.hot()?.settings()?)
+    }
+
+    /// What is kept of sessions.
+    pub fn sessions(&self) -> Result<Sessions, EngineError> {
+        Ok(self.store.hot()?.sessions()?)
     }
 
     /// Copies the oldest finished tasks and journal records to the archive; what was copied may then

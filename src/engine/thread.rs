@@ -13,8 +13,8 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::domain::{
-    self, HandBack, IdempotencyKey, LeaseClaim, LeaseId, ListedAgent, NewTask, Registration,
-    TaskId, WorkerId,
+    self, Audit, HandBack, IdempotencyKey, LeaseClaim, LeaseId, ListedAgent, NewTask, Registration,
+    Sessions, TaskId, WorkerId,
 };
 use crate::store::{Copied, DueTask, Store, StoreError};
 use rustix::process::setpriority_process;
@@ -268,6 +268,15 @@ impl Engine {
 
     pub async fn configure(&self, change: ConfigChange) -> Result<(), EngineError> {
         self.ask(|reply| Command::Configure { change, reply }).await
+    }
+
+    /// Keeps what is known of sessions; `ended` tells of one that was ended.
+    pub async fn keep_sessions(
+        &self,
+        sessions: Sessions,
+        ended: Option<Audit>,
+    ) -> Result<(), EngineError> {
+        self.ask(|reply| Command::KeepSessions { sessions, ended, reply }).await
     }
 
     /// Takes in Membridge's list of agents, each once; says for how many there was no room.

@@ -9,6 +9,7 @@ use super::NotWritten;
 use super::WorkerView;
 use super::agents::AgentLimits;
 use super::deadlines::Renewal;
+use super::last_hour::LastHour;
 use super::retention::ServedTime;
 use crate::domain::{LeaseStatus, Task, TaskStatus, WorkerId};
 use crate::store::{Counters, JournalKey};
@@ -50,6 +51,8 @@ pub struct Index {
     renewals: HashMap<u64, Renewal>,
     workers: HashMap<WorkerId, WorkerView>,
     pub counters: Counters,
+    /// What ended lately.
+    pub last_hour: LastHour,
     /// No journal record of the hot file stands before this.
     pub oldest_journal: JournalKey,
     /// Since when this store is open, and how old it was then.
@@ -166,6 +169,11 @@ impl Index {
 
     pub fn holds_task(&self, seq: u64) -> bool {
         self.tasks.contains_key(&seq)
+    }
+
+    /// The queued task that was created first.
+    pub fn first_queued(&self) -> Option<u64> {
+        self.by_status[TaskStatus::Queued as usize].first().copied()
     }
 
     /// The status of a task of the hot file.

@@ -17,5 +17,6 @@ pub mod paging;
 pub mod places;
 pub mod rate_limit;
 pub mod routes;
+pub mod session;
 pub mod surrogates;
 pub mod ui;

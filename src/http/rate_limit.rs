@@ -17,6 +17,9 @@ const WINDOW_MS: u64 = WINDOW_SECONDS * 1000;
 /// Requests a minute to test-connection, which calls out.
 const TEST_CONNECTION_PER_MINUTE: u32 = 20;
 
+/// Wrong keys a minute with which somebody tries to sign in.
+const WRONG_SIGN_INS_PER_MINUTE: u32 = 10;
+
 /// Addresses that a table remembers.
 const MAX_ADDRESSES: usize = 10_000;
 
@@ -34,6 +37,8 @@ pub enum Class {
     Authenticated,
     /// Counted besides one of the others.
     TestConnection,
+    /// A wrong key to sign in with, counted besides one of the others.
+    SignIn,
 }
 
 /// What to tell the caller, in the `RateLimit-*` headers or with 429.
@@ -53,6 +58,7 @@ pub struct RateLimiter {
     wrong: Table,
     authenticated: Table,
     test_connection: Table,
+    sign_in: Table,
 }
 
 impl RateLimiter {
@@ -65,6 +71,7 @@ impl RateLimiter {
             wrong: Table::new(per_minute),
             authenticated: Table::new(unless_off(authenticated)),
             test_connection: Table::new(unless_off(TEST_CONNECTION_PER_MINUTE)),
+            sign_in: Table::new(unless_off(WRONG_SIGN_INS_PER_MINUTE)),
         }
     }
 
@@ -75,8 +82,14 @@ impl RateLimiter {
             Class::Wrong => &mut self.wrong,
             Class::Authenticated => &mut self.authenticated,
             Class::TestConnection => &mut self.test_connection,
+            Class::SignIn => &mut self.sign_in,
         };
         (table.limit > 0).then(|| table.count(Client::of(client), now))
+    }
+
+    /// How long a client that tried too many wrong keys has to wait before it may try another.
+    pub fn sign_in_wait_seconds(&self, client: IpAddr, now: Mono) -> Option<u64> {
+        self.sign_in.wait_seconds(Client::of(client), now)
     }
 }
 
@@ -144,6 +157,14 @@ impl Table {
             allowed,
         }
     }
+
+    /// Seconds until the client's window ends, if it is used up.
+    fn wait_seconds(&self, client: Client, now: Mono) -> Option<u64> {
+        let is_full = self.windows.len() >= MAX_ADDRESSES;
+        let window = self.windows.get(&client).or(is_full.then_some(&self.overflow))?;
+        let is_used_up = self.limit > 0 && window.ends > now && window.used >= self.limit;
+        is_used_up.then(|| (window.ends.0 - now.0).div_ceil(1000))
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +206,23 @@ mod tests {
                 assert_eq!((verdict.limit, verdict.allowed), (limit, n < limit), "{class:?} {n}");
             }
         }
+    }
+
+    #[test]
+    fn after_ten_wrong_keys_a_source_waits_for_its_minute_to_end() {
+        let mut limiter = RateLimiter::new(100, 6000);
+        let (here, there) = (ip("10.0.0.1"), ip("10.0.0.2"));
+        for n in 0..10 {
+            assert_eq!(limiter.sign_in_wait_seconds(here, Mono(n)), None);
+            limiter.count(Class::SignIn, here, Mono(n));
+        }
+        assert_eq!(limiter.sign_in_wait_seconds(here, Mono(10)), Some(60));
+        assert_eq!(limiter.sign_in_wait_seconds(here, Mono(59_999)), Some(1));
+        assert_eq!(limiter.sign_in_wait_seconds(there, Mono(10)), None);
+        assert_eq!(limiter.sign_in_wait_seconds(here, Mono(60_000)), None);
+        let mut off = RateLimiter::new(0, 6000);
+        off.count(Class::SignIn, here, Mono(0));
+        assert_eq!(off.sign_in_wait_seconds(here, Mono(1)), None);
     }
 
     #[test]

@@ -7,11 +7,11 @@
 use super::answer::{Answer, Body, bytes};
 use super::error::ApiError;
 use http_body_util::{Either, Full};
+use hyper::StatusCode;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY,
 };
-use hyper::StatusCode;
 use std::path::{Path, PathBuf};
 
 /// A file of `web/`.

@@ -18,11 +18,11 @@ mod rules;
 pub use findings::{Contents, Findings, InFile, Problem, ProblemKind};
 
 use super::schema::{
-    Counters, FORMAT, HOT, LARGE, META, META_FORMAT, META_REMOVING, META_SETTINGS, PARTS, Removing,
-    Settings, StoredWorker, TASKS, WORKERS,
+    Counters, FORMAT, HOT, LARGE, META, META_FORMAT, META_REMOVING, META_SESSIONS, META_SETTINGS,
+    PARTS, Removing, Settings, StoredWorker, TASKS, WORKERS,
 };
 use super::{Store, StoreError};
-use crate::domain::{Task, TaskStatus, WorkerId};
+use crate::domain::{Sessions, Task, TaskStatus, WorkerId};
 use indexes::Indexes;
 use journal::Journal;
 use numbers::Numbers;
@@ -146,6 +146,10 @@ fn check_settings(findings: &mut Findings, hot: &ReadTransaction) -> Result<(), 
     if let Some(bytes) = hot.open_table(META)?.get(META_SETTINGS)? {
         let _: Option<Settings> =
             parse(findings, InFile::Hot, "the record of saved settings", bytes.value());
+    }
+    if let Some(bytes) = hot.open_table(META)?.get(META_SESSIONS)? {
+        let _: Option<Sessions> =
+            parse(findings, InFile::Hot, "the record of sessions", bytes.value());
     }
     Ok(())
 }

@@ -4,12 +4,12 @@
 //! (P6); a transition writes no spec. Not here: which changes belong together, the engine says.
 
 use super::schema::{
-    Counters, HOT, JOURNAL, JournalRecord, LARGE, META, META_AGE, META_REMOVING, META_SETTINGS,
-    OutcomeFacts, PART_SPEC, PART_TASK, Removing, SMALL_PART_BYTES, Settings, StoredWorker,
-    WORKERS, part_of_outcome,
+    Counters, HOT, JOURNAL, JournalRecord, LARGE, META, META_AGE, META_REMOVING, META_SESSIONS,
+    META_SETTINGS, OutcomeFacts, PART_SPEC, PART_TASK, Removing, SMALL_PART_BYTES, Settings,
+    StoredWorker, WORKERS, part_of_outcome,
 };
 use super::{AuditEntry, KeyedTask, Store, StoreError};
-use crate::domain::{IdempotencyKey, Outcome, Task, TaskSpec, WorkerId};
+use crate::domain::{IdempotencyKey, Outcome, Sessions, Task, TaskSpec, WorkerId};
 use redb::{
     AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
     ReadableTableMetadata, Table, WriteTransaction,
@@ -31,6 +31,7 @@ pub struct HotChanges {
     pub old_keys: Vec<u64>,
     pub workers: BTreeMap<WorkerId, Option<StoredWorker>>,
     pub settings: Option<Settings>,
+    pub sessions: Option<Sessions>,
     /// The tasks whose removal begins with this commit.
     pub removing: Option<Removing>,
     /// The store's age, when no journal record tells it.
@@ -48,6 +49,7 @@ impl HotChanges {
         self.tasks.is_empty()
             && self.workers.is_empty()
             && self.settings.is_none()
+            && self.sessions.is_none()
             && self.removing.is_none()
             && self.age_ms.is_none()
             && self.archived.is_empty()
@@ -124,6 +126,7 @@ impl HotChanges {
     fn write_meta(&self, txn: &WriteTransaction) -> Result<(), StoreError> {
         let rows = [
             (META_SETTINGS, self.settings.as_ref().map(json)),
+            (META_SESSIONS, self.sessions.as_ref().map(json)),
             (META_REMOVING, self.removing.as_ref().map(json)),
             (META_AGE, self.age_ms.as_ref().map(json)),
         ];
@@ -256,6 +259,10 @@ impl Hot {
 
     pub fn settings(&self) -> Result<Settings, StoreError> {
         Ok(read(&self.txn.open_table(META)?, META_SETTINGS)?.unwrap_or_default())
+    }
+
+    pub fn sessions(&self) -> Result<Sessions, StoreError> {
+        Ok(read(&self.txn.open_table(META)?, META_SESSIONS)?.unwrap_or_default())
     }
 
     /// The tasks whose removal was begun last.

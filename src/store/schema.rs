@@ -19,6 +19,8 @@ pub const FORMAT: u64 = 3;
 pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub const META_FORMAT: &str = "format";
 pub const META_SETTINGS: &str = "settings";
+/// Hot file: `domain::Sessions`. It holds a secret.
+pub const META_SESSIONS: &str = "sessions";
 /// Hot file: the `Removing` note, written by the commit that lowers the counts. It stays until the
 /// next removal replaces it; what it names is never given out again, so an old one is harmless.
 pub const META_REMOVING: &str = "removing";

@@ -19,6 +19,7 @@ const NAME_CHARS_MAX: usize = 4_096;
 const WORKER_NAME_CHARS_MAX: usize = 128;
 const URL_CHARS_MAX: usize = 2_048;
 const ADMIN_KEY_CHARS_MAX: usize = 1_024;
+const KEY_CHARS_MAX: usize = 4_096;
 const PRIORITY_MAX: f64 = 9.0;
 /// Seconds of a lease that may be asked for (`CONTRACT`, Where we are better).
 const TTL_SECONDS: (u64, u64) = (1, 86_400);
@@ -299,6 +300,13 @@ pub struct Config {
     pub membridge_server_url: BaseUrl,
     /// None keeps the known one.
     pub admin_key: Option<String>,
+}
+
+/// `POST /session`: the key that is offered.
+pub fn sign_in(payload: &Payload) -> Result<String, Invalid> {
+    let mut fields = Fields::required(payload)?;
+    let key = fields.text("key", 1, KEY_CHARS_MAX);
+    fields.finish(key)
 }
 
 /// `POST /config`. The key may be left out, or null, where `has_key_for` the address.

@@ -8,8 +8,8 @@ use crate::domain::{
     CompletionStatus, Cooling, DesiredFormat, Outcome, Retry, TaskId, TaskStatus, WorkerId,
 };
 use crate::engine::{
-    ClaimAnswer, Completed, LeaseAnswer, LeaseView, LogLine, NotWritten, Stats, Tail, TaskView,
-    WorkerView,
+    ClaimAnswer, Completed, LastHour, LeaseAnswer, LeaseView, LogLine, NotWritten, Stats, Tail,
+    TaskView, WorkerView,
 };
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -343,7 +343,11 @@ pub fn storage_state(trouble: Option<NotWritten>) -> &'static str {
 }
 
 /// The counts; of statuses only those that occur.
-pub fn stats(stats: &Stats) -> impl Serialize + use<> {
+pub fn stats(
+    stats: &Stats,
+    oldest_queued_at: Option<i64>,
+    last_hour: &LastHour,
+) -> impl Serialize + use<> {
     #[derive(Serialize)]
     struct Tasks {
         total: u64,
@@ -358,12 +362,22 @@ pub fn stats(stats: &Stats) -> impl Serialize + use<> {
     struct Workers {
         total: u64,
         online: u64,
+        cooling: u64,
+        draining: u64,
+    }
+    #[derive(Serialize)]
+    struct Hour {
+        minute: i64,
+        completed: Vec<u32>,
+        failed: Vec<u32>,
     }
     #[derive(Serialize)]
     struct Json {
         tasks: Tasks,
         leases: Leases,
         workers: Workers,
+        oldest_queued_at: Option<i64>,
+        last_hour: Hour,
     }
     let counts =
         TaskStatus::ALL.map(|status| (status.as_str(), stats.tasks_by_status[status as usize]));
@@ -373,6 +387,17 @@ pub fn stats(stats: &Stats) -> impl Serialize + use<> {
             by_status: counts.into_iter().filter(|(_, count)| *count > 0).collect(),
         },
         leases: Leases { total: stats.leases_total, active: stats.leases_active },
-        workers: Workers { total: stats.workers_total, online: stats.workers_online },
+        workers: Workers {
+            total: stats.workers_total,
+            online: stats.workers_online,
+            cooling: stats.workers_cooling,
+            draining: stats.workers_draining,
+        },
+        oldest_queued_at,
+        last_hour: Hour {
+            minute: last_hour.newest_minute(),
+            completed: last_hour.completed.to_vec(),
+            failed: last_hour.failed.to_vec(),
+        },
     }
 }

@@ -13,7 +13,7 @@ mod membridge;
 pub use bulk::{changed_many, many};
 pub use decode::{
     ClaimFields, Config, claim, complete, config, hand_back, lease, lease_claim, log_lines,
-    new_task, registration, worker_choice,
+    new_task, registration, sign_in, worker_choice,
 };
 pub use encode::{
     artifact, claimed, completed, granted, heartbeat, lease_view, log, log_line, result_record,

@@ -45,14 +45,14 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
             "\r\n",
             "\n",
             "0\r\n\r\n",
-            "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
             "x",
         ]),
         0..6,
     );
     (body, prop::option::of(1usize..40), 0usize..3).prop_map(|(body, chunks, trailers)| {
         let body = body.concat();
-        let head = "POST / HTTP/1.1\r\nHost: x\r\n";
+        let head = "POST / HTTP/1.1\r\nHost: localhost\r\n";
         let Some(chunks) = chunks else {
             return format!("{head}content-length:{}\r\n\r\n{body}", body.len()).into_bytes();
         };

@@ -38,7 +38,7 @@ impl Listener {
         let mut stream = connect(server.address()).unwrap();
         let resume = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         let head = format!(
-            "GET {EVENTS} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{resume}\r\n"
+            "GET {EVENTS} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{resume}\r\n"
         );
         stream.get_mut().write_all(head.as_bytes()).unwrap();
         let answer = read_head(&mut stream).unwrap();
@@ -175,7 +175,7 @@ fn listeners_are_capped_and_the_server_ends_in_spite_of_them() {
     while refused.is_none() && held.len() < 2_000 {
         let mut stream = connect(server.address()).unwrap();
         stream.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
-        let ask = format!("GET {EVENTS} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let ask = format!("GET {EVENTS} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.get_mut().write_all(ask.as_bytes()).unwrap();
         let status = read_head(&mut stream).unwrap().status;
         refused = (status != 200).then_some(status);

@@ -109,7 +109,8 @@ impl Client {
     pub fn get_on_kept(&mut self, path: &str) -> Answer {
         assert!(self.stream.is_some(), "no connection was left open");
         let own = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
-        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{}\r\n", own.collect::<String>());
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", own.collect::<String>());
         self.exchange("GET", path, head.as_bytes()).expect("the connection is still open")
     }
 

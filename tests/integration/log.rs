@@ -16,7 +16,8 @@ impl Follower {
     #[track_caller]
     fn new(server: &Server, task: &str, headers: &str) -> Follower {
         let mut stream = connect(server.address()).unwrap();
-        let head = format!("GET {TASKS}/{task}/log?follow=1 HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        let head =
+            format!("GET {TASKS}/{task}/log?follow=1 HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         stream.get_mut().write_all(head.as_bytes()).unwrap();
         let answer = read_head(&mut stream).unwrap();
         assert_eq!(answer.status, 200, "{answer}");

@@ -198,7 +198,7 @@ fn sigterm_finishes_the_request_in_flight_and_ends_with_0() {
     let body = br#"{"context_id":"c","agent_slug":"a","prompt":"in flight"}"#;
     let mut stream = connect(server.address()).unwrap();
     let head = format!(
-        "POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\
+        "POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()
     );

@@ -226,7 +226,7 @@ fn a_client_that_hangs_up_takes_no_task_with_it() {
     client.register("w", 32);
     let before = server.open_sockets();
     let claim = format!(
-        "POST {WORKERS}/w/claim HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST {WORKERS}/w/claim HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: 19\r\n\r\n{{\"wait_seconds\":55}}"
     );
     let gone = [(); 20].map(|()| {

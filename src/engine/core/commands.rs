@@ -5,7 +5,7 @@
 
 use super::Core;
 use super::tasks::Beat;
-use crate::domain::{self, LeaseClaim};
+use crate::domain::{self, EventKind, LeaseClaim};
 use crate::engine::batch::Batch;
 use crate::engine::waiting::Waiter;
 use crate::engine::{Command, ConfigChange, EngineError};
@@ -71,6 +71,13 @@ impl Core {
             }
             Command::Configure { change, reply } => {
                 self.configure(batch, change);
+                batch.answer(reply, Ok(()));
+            }
+            Command::KeepSessions { sessions, ended, reply } => {
+                batch.changes.sessions = Some(sessions);
+                if let Some(audit) = ended {
+                    self.tell(batch, EventKind::SignedOut, audit.entity_id.clone(), Some(audit));
+                }
                 batch.answer(reply, Ok(()));
             }
             Command::Sync { agents, reply } => {

@@ -221,6 +221,7 @@ impl Core {
             Command::Drain { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Remove { reply, .. }
             | Command::Configure { reply, .. }
+            | Command::KeepSessions { reply, .. }
             | Command::Archived { reply, .. } => batch.answer(reply, Err(refusal)),
         }
     }

@@ -25,7 +25,7 @@ fn a_key_opens_and_nothing_else_does() {
     ask(&[("Authorization", "Bearer the-key-0001")]).refused(401, "Unauthorized");
     ask(&[("Cookie", "session=the-key-0001")]).refused(401, "Unauthorized");
     client.get(&format!("{STATS}?x-runtime-api-key=the-key-0001")).refused(401, "Unauthorized");
-    let raw = b"GET /api/runtime/stats HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: \xff\xfe\r\n\r\n";
+    let raw = b"GET /api/runtime/stats HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: \xff\xfe\r\n\r\n";
     server.client().try_raw("GET", STATS, raw).unwrap().refused(401, "Unauthorized");
     let twice = [("X-Runtime-API-Key", "wrong"), ("X-Runtime-API-Key", "wrong too")];
     server.client().send("GET", STATS, &twice, None).refused(401, "Unauthorized");
@@ -199,7 +199,8 @@ fn a_proxy_that_says_http_is_sent_to_https_when_it_is_asked_for() {
         }
         client.get(STATS).ok(200);
     }
-    plain_http(&mut Server::start().client(), STATS).ok(200);
-    let setup = Setup::default().env("FORCE_HTTPS", "1").env("TRUSTED_PROXIES", "10.0.0.1");
+    let named = Setup::default().env("ALLOWED_HOSTS", "bloom.example");
+    plain_http(&mut named.clone().start().client(), STATS).ok(200);
+    let setup = named.env("FORCE_HTTPS", "1").env("TRUSTED_PROXIES", "10.0.0.1");
     plain_http(&mut setup.start().client(), STATS).ok(200);
 }

@@ -180,7 +180,8 @@ fn a_body_may_have_16_mib_and_not_a_byte_more() {
     assert_eq!(task["prompt"].as_str().map(str::len), Some(LIMIT - frame.len()));
     create(&mut client, with(LIMIT - frame.len() + 1)).unreadable(413);
     // Announced alone is enough, and so is sent without being announced.
-    let head = format!("POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+    let head =
+        format!("POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
     let announced = format!("{head}Content-Length: 99999999999\r\n\r\n{{");
     server.client().try_raw("POST", TASKS, announced.as_bytes()).unwrap().unreadable(413);
     let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
@@ -195,7 +196,7 @@ fn a_chunked_body_is_read_like_any_other() {
     let server = Server::start();
     let (first, second) = VALID.split_at(20);
     let request = format!(
-        "POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
         first.len(),
         second.len(),
@@ -208,7 +209,7 @@ fn what_is_no_http_is_refused_and_harms_nobody() {
     let server = Server::start();
     let many = format!("GET /api/runtime/health HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(10_000));
     let lengths = format!(
-        "POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"
+        "POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"
     );
     for bytes in ["\u{16}\u{3}\u{1} hello TLS\r\n\r\n", "GET\r\n\r\n", &many, &lengths] {
         if let Ok(answer) = server.client().try_raw("GET", "(raw)", bytes.as_bytes()) {
@@ -227,8 +228,9 @@ fn all_bodies_in_flight_share_one_budget() {
             scope.spawn(|| {
                 let mut stream = connect(address).unwrap();
                 stream.get_ref().set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-                let head =
-                    format!("POST {TASKS} HTTP/1.1\r\nHost: x\r\nContent-Length: 16000000\r\n\r\n");
+                let head = format!(
+                    "POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16000000\r\n\r\n"
+                );
                 // Twelve of the sixteen megabytes, then nothing: the body stays in flight.
                 let sent = stream.get_mut().write_all(head.as_bytes());
                 let sent = sent.and_then(|()| stream.get_mut().write_all(&vec![b' '; 12_000_000]));

@@ -181,7 +181,7 @@ fn statistics_count_only_statuses_that_occur() {
     let server = Server::start();
     let mut client = server.client();
     let empty = json!({"tasks": {"total": 0, "by_status": {}}, "leases": {"total": 0, "active": 0},
-        "workers": {"total": 0, "online": 0}});
+        "workers": {"total": 0, "online": 0, "cooling": 0, "draining": 0}});
     for (part, counts) in empty.as_object().unwrap() {
         assert_eq!(client.get("/api/runtime/stats").ok(200)[part], *counts);
     }

@@ -58,7 +58,7 @@ fn heads_by_the_byte_take_no_place_from_who_has_a_key() {
     let mut known = keyed(&server);
     known.get(STATS).ok(200);
     many_files();
-    let line = format!("GET {STATS} HTTP/1.1\r\nHost: x\r\nA: {}", "x".repeat(12 << 10));
+    let line = format!("GET {STATS} HTTP/1.1\r\nHost: localhost\r\nA: {}", "x".repeat(12 << 10));
     let mut slow: Vec<_> = (0..STRANGERS_MAX + 200)
         .map(|_| {
             let mut stream = open(&server);
@@ -87,7 +87,7 @@ fn connections_that_vanish_in_every_phase_leave_nothing_behind() {
     client.register("w", 32);
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
     let key = format!("X-Runtime-API-Key: {KEY}\r\nContent-Type: application/json\r\n");
-    let post = format!("POST {TASKS} HTTP/1.1\r\nHost: x\r\n{key}");
+    let post = format!("POST {TASKS} HTTP/1.1\r\nHost: localhost\r\n{key}");
     let body = r#"{"context_id":"c","agent_slug":"a","prompt":"p"}"#;
     let claim = r#"{"wait_seconds":55}"#;
     let phases = [
@@ -100,10 +100,10 @@ fn connections_that_vanish_in_every_phase_leave_nothing_behind() {
         format!("{post}Transfer-Encoding: chunked\r\n\r\nff\r\n{{"),
         format!("{post}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n0\r\nA: b"),
         format!("{post}Expect: 100-continue\r\nContent-Length: 5000\r\n\r\n"),
-        format!("GET /api/runtime/events HTTP/1.1\r\nHost: x\r\n{key}\r\n"),
-        format!("GET {TASKS} HTTP/1.1\r\nHost: x\r\n{key}\r\n"),
+        format!("GET /api/runtime/events HTTP/1.1\r\nHost: localhost\r\n{key}\r\n"),
+        format!("GET {TASKS} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n"),
         format!(
-            "POST /api/runtime/workers/w/claim HTTP/1.1\r\nHost: x\r\n{key}\
+            "POST /api/runtime/workers/w/claim HTTP/1.1\r\nHost: localhost\r\n{key}\
              Content-Length: {}\r\n\r\n{claim}",
             claim.len()
         ),
@@ -139,7 +139,7 @@ fn twenty_thousand_requests_in_one_breath_are_answered_one_after_the_other() {
     let mut stream = open(&server);
     let mut reading = BufReader::new(stream.try_clone().expect("a socket"));
     let writer = std::thread::spawn(move || {
-        let request = format!("HEAD {HEALTH} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = format!("HEAD {HEALTH} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         stream.write_all(request.repeat(COUNT).as_bytes()).expect("all is read");
         stream
     });
@@ -155,7 +155,7 @@ fn twenty_thousand_requests_in_one_breath_are_answered_one_after_the_other() {
 fn who_pipelines_and_never_reads_is_read_no_further() {
     let server = with_key();
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
-    let request = format!("GET {HEALTH} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(1_000);
+    let request = format!("GET {HEALTH} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(1_000);
     let mut stuck = Vec::new();
     for _ in 0..16 {
         let mut stream = open(&server);

@@ -231,7 +231,8 @@ impl Shape {
         // Anything but what would end the line.
         let line = |text: String| text.replace(['\r', '\n', ' ', '\t'], "_");
         let target = line(fill(&self.path) + &self.query);
-        let mut bytes = format!("{} {target} HTTP/1.1\r\nHost: x\r\n", self.method).into_bytes();
+        let mut bytes =
+            format!("{} {target} HTTP/1.1\r\nHost: localhost\r\n", self.method).into_bytes();
         if self.has_key {
             bytes.extend_from_slice(format!("X-Runtime-API-Key: {KEY}\r\n").as_bytes());
         }

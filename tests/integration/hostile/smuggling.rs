@@ -9,7 +9,7 @@ use serde_json::json;
 fn create() -> String {
     let body = r#"{"context_id":"hidden","agent_slug":"a","prompt":"p"}"#;
     format!(
-        "POST {TASKS} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\
+        "POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -17,7 +17,7 @@ fn create() -> String {
 
 /// The head of a POST with the key and these lines, open for more.
 fn head(lines: &str) -> String {
-    format!("POST {TASKS} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n{lines}\r\n")
+    format!("POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n{lines}\r\n")
 }
 
 /// Demands that of these bytes nothing takes effect: at most one answer, a refusal, and then the end
@@ -59,7 +59,7 @@ fn a_request_with_two_lengths_is_refused_and_what_it_hides_does_nothing() {
         refused(&server, what, format!("{}{body}", head(&lines)).as_bytes());
     }
     // The whole thing as a proxy passes it on, one good request before it and one behind.
-    let good = format!("GET {HEALTH} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let good = format!("GET {HEALTH} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let hiding = head(&(sized(whole) + chunked));
     let bytes = format!("{good}{hiding}{chunks}{hidden}{good}");
     assert_eq!(statuses(&server, bytes.as_bytes()), [200, 400]);
@@ -145,7 +145,7 @@ fn a_head_that_is_not_plain_lines_is_refused() {
         ("NUL in a value", nul),
         ("a name that is none", head("Content[Length]: 5\r\n")),
         ("no name", head(": 5\r\n")),
-        ("no host", head("").replace("Host: x\r\n", "")),
+        ("no host", head("").replace("Host: localhost\r\n", "")),
         ("two hosts", head("Host: y\r\n")),
         ("blank in the target", head("").replace(" HTTP/1.1", " x HTTP/1.1")),
         ("two blanks", head("").replace(" HTTP/1.1", "  HTTP/1.1")),
@@ -165,11 +165,11 @@ fn what_is_no_http_1_ends_the_connection() {
     let shapes: [(&str, &[u8]); 9] = [
         ("TLS hello", hello),
         ("HTTP/0.9", b"GET /api/runtime/health\r\n"),
-        ("no version", b"GET /api/runtime/health \r\nHost: x\r\n\r\n"),
+        ("no version", b"GET /api/runtime/health \r\nHost: localhost\r\n\r\n"),
         ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
-        ("HTTP/1.2", b"GET /api/runtime/health HTTP/1.2\r\nHost: x\r\n\r\n"),
-        ("HTTP/2.0", b"GET /api/runtime/health HTTP/2.0\r\nHost: x\r\n\r\n"),
-        ("lower case", b"GET /api/runtime/health http/1.1\r\nHost: x\r\n\r\n"),
+        ("HTTP/1.2", b"GET /api/runtime/health HTTP/1.2\r\nHost: localhost\r\n\r\n"),
+        ("HTTP/2.0", b"GET /api/runtime/health HTTP/2.0\r\nHost: localhost\r\n\r\n"),
+        ("lower case", b"GET /api/runtime/health http/1.1\r\nHost: localhost\r\n\r\n"),
         ("bytes", b"\xff\xfe\xfd\0\x01\x02\r\n\r\n"),
         ("an answer", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ];
@@ -217,7 +217,7 @@ fn what_stands_in_a_body_is_text_and_no_request() {
     let prompt = create();
     let body = json!({"context_id": "c", "agent_slug": "a", "prompt": prompt}).to_string();
     let last = format!(
-        "GET {HEALTH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}",
+        "GET {HEALTH} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{}",
         prompt.len(),
         create()
     );

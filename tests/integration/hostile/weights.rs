@@ -27,7 +27,7 @@ fn narrow(server: &Server) -> TcpStream {
 fn a_head_over_its_limit_is_431_and_one_below_is_read() {
     let server = with_key();
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
-    let head = |lines: &str| format!("GET {HEALTH} HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+    let head = |lines: &str| format!("GET {HEALTH} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
     let last = "Connection: close\r\n";
     let long = |bytes: usize| format!("A: {}\r\n{last}", "x".repeat(bytes));
     assert_eq!(statuses(&server, head(&long(15 << 10)).as_bytes()), [200]);
@@ -43,7 +43,7 @@ fn a_head_over_its_limit_is_431_and_one_below_is_read() {
         // The answer may be lost when the connection ends while we are still sending.
         assert!(statuses.iter().all(|status| *status == 431), "{what}: {statuses:?}");
     }
-    let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(70_000));
+    let target = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(70_000));
     assert!(statuses(&server, target.as_bytes()).iter().all(|status| [414, 431].contains(status)));
     memory.grew_at_most_mib(8);
     honest.still_holds();
@@ -58,8 +58,9 @@ fn who_needs_no_key_may_send_no_body_to_speak_of() {
         let method = if path == HEALTH || path == STATS { "GET" } else { "POST" };
         let refusal = if [STATS, TASKS].contains(&path) { 401 } else { 413 };
         for length in ["5000", "1000000", "1000000000"] {
-            let head =
-                format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+            );
             let mut stream = open(&server);
             stream.write_all(head.as_bytes()).unwrap();
             let mut stream = BufReader::new(stream);
@@ -78,7 +79,7 @@ fn large_bodies_that_stand_still_stop_no_small_one() {
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
     let head = |length: usize| {
         format!(
-            "POST {TASKS} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\
+            "POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\
              Content-Length: {length}\r\n\r\n"
         )
     };
@@ -149,7 +150,7 @@ fn a_body_by_the_byte_is_cut_off() {
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
     let mut stream = open(&server);
     let head = format!(
-        "POST {TASKS} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\
+        "POST {TASKS} HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\
          Content-Length: 5000\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
@@ -177,8 +178,8 @@ fn wrong_keys_as_fast_as_they_come_fill_neither_the_log_nor_the_days_of_others()
             let mut stream = TcpStream::connect(address).expect("the server listens");
             let mut reading = BufReader::new(stream.try_clone().expect("a socket"));
             let request = format!(
-                "HEAD {STATS} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: wrong\r\n\r\n\
-                 HEAD {HEALTH} HTTP/1.1\r\nHost: x\r\n\r\n"
+                "HEAD {STATS} HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: wrong\r\n\r\n\
+                 HEAD {HEALTH} HTTP/1.1\r\nHost: localhost\r\n\r\n"
             );
             let writing = std::thread::spawn(move || {
                 stream.write_all(request.repeat(ASKED / 8).as_bytes()).expect("all is read");
@@ -215,8 +216,9 @@ fn a_hundred_event_streams_that_never_read_cost_nobody_else_an_event() {
     const TOLD: usize = 4_000;
     let server = Setup::default().env("RUNTIME_API_KEY", KEY).start();
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
-    let ask =
-        format!("GET /api/runtime/events HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\r\n");
+    let ask = format!(
+        "GET /api/runtime/events HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\r\n"
+    );
     let listen = |mut stream: TcpStream| {
         stream.write_all(ask.as_bytes()).expect("the server listens");
         let mut stream = BufReader::new(stream);
@@ -260,7 +262,8 @@ fn pages_that_nobody_reads_share_a_budget() {
         client.create(json!({"prompt": "p".repeat(1 << 20)}));
     }
     let (honest, memory) = (Honest::start(&server), Memory::before(&server));
-    let ask = format!("GET {TASKS} HTTP/1.1\r\nHost: x\r\nX-Runtime-API-Key: {KEY}\r\n\r\n");
+    let ask =
+        format!("GET {TASKS} HTTP/1.1\r\nHost: localhost\r\nX-Runtime-API-Key: {KEY}\r\n\r\n");
     let (mut held, mut refused) = (Vec::new(), 0);
     for _ in 0..40 {
         let mut stream = narrow(&server);

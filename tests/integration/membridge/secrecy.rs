@@ -45,7 +45,7 @@ fn everything(client: &mut Client, url: &str) -> String {
 /// What the stream of events tells from the beginning.
 fn events(server: &Server) -> String {
     let mut stream = connect(server.address()).unwrap();
-    let ask = "GET /api/runtime/events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 0\r\n\r\n";
+    let ask = "GET /api/runtime/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n";
     stream.get_mut().write_all(ask.as_bytes()).unwrap();
     read_head(&mut stream).unwrap();
     let mut text = String::new();

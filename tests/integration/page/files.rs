@@ -153,7 +153,8 @@ fn a_browser_that_takes_gzip_gets_it_and_others_the_same_text() {
 fn the_page_asks_for_nothing_elsewhere_and_runs_nothing_inline() {
     let server = Server::start();
     let page = server.client().get("/").text();
-    for forbidden in ["<script>", "<style", "style=\"", " onclick", "http://", "https://", "/ui/-/"] {
+    for forbidden in ["<script>", "<style", "style=\"", " onclick", "http://", "https://", "/ui/-/"]
+    {
         assert!(!page.contains(forbidden), "{forbidden} stands in the page");
     }
 }

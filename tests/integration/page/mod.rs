@@ -2,7 +2,10 @@
 //!
 //! Not here: the page itself, as a browser shows it.
 
+mod figures;
 mod files;
+mod hosts;
+mod sessions;
 
 use crate::harness::Setup;
 
