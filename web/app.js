@@ -11,27 +11,18 @@ import { listen } from "./js/keys.js";
 import { watch } from "./js/live.js";
 import { failure, note } from "./js/parts.js";
 import { frame, setTheme, theme } from "./js/frame.js";
-import { activity } from "./js/views/activity.js";
-import { membridge } from "./js/views/membridge.js";
-import { newTask } from "./js/views/new_task.js";
-import { overview } from "./js/views/overview.js";
-import { settings } from "./js/views/settings.js";
-import { signIn } from "./js/views/sign_in.js";
-import { task } from "./js/views/task.js";
-import { tasks } from "./js/views/tasks.js";
-import { worker } from "./js/views/worker.js";
-import { workers } from "./js/views/workers.js";
 
+/** An address and the file of its view, which is loaded when it is needed. `:` is a name or an id. */
 const ROUTES = [
-  ["/", overview],
-  ["/tasks", tasks],
-  ["/tasks/new", newTask],
-  ["/tasks/:", task],
-  ["/workers", workers],
-  ["/workers/:", worker],
-  ["/membridge", membridge],
-  ["/activity", activity],
-  ["/settings", settings],
+  ["/", "overview"],
+  ["/tasks", "tasks"],
+  ["/tasks/new", "new_task"],
+  ["/tasks/:", "task"],
+  ["/workers", "workers"],
+  ["/workers/:", "worker"],
+  ["/membridge", "membridge"],
+  ["/activity", "activity"],
+  ["/settings", "settings"],
 ];
 const SKELETON_AFTER_MS = 200;
 /** What changes without an event, such as ages and silence, is asked for this often. */
@@ -43,10 +34,10 @@ let page = null;
 
 function find(path) {
   const parts = path.replace(/(.)\/$/, "$1").split("/");
-  for (const [route, view] of ROUTES) {
+  for (const [route, name] of ROUTES) {
     const wanted = route.split("/");
     if (wanted.length === parts.length && wanted.every((part, n) => part === parts[n] || (part === ":" && parts[n]))) {
-      return { view, param: wanted.at(-1) === ":" ? decode(parts.at(-1)) : null };
+      return { name, param: wanted.at(-1) === ":" ? decode(parts.at(-1)) : null };
     }
   }
   return null;
@@ -60,16 +51,29 @@ function decode(part) {
   }
 }
 
+/** The view of that name. After an update of the server its files have other addresses: then the whole
+ *  page is loaded anew. */
+async function viewOf(name) {
+  try {
+    return (await import(`./js/views/${name}.js`)).view;
+  } catch (error) {
+    await api.health();
+    if (sessionStorage.getItem("bloom-reloaded") === name) throw error;
+    sessionStorage.setItem("bloom-reloaded", name);
+    location.reload();
+    return new Promise(() => {});
+  }
+}
+
 /** What a view gets to work with. */
 class Page {
-  constructor(view, param) {
-    Object.assign(this, { param, path: location.pathname, session: app.session, data: undefined, error: null, told: null, busy: null });
+  constructor(name, param) {
+    Object.assign(this, { name, param, view: null, path: location.pathname, session: app.session, data: undefined, error: null, told: null, busy: null });
     this.query = new URLSearchParams(location.search);
     this.slow = false;
     this.loading = null;
     this.again = false;
     this.ended = false;
-    this.view = view(this);
   }
 
   /** This view's address with some of its query changed; null takes a part away. */
@@ -103,6 +107,7 @@ class Page {
     while (this.again && !this.ended) {
       this.again = false;
       try {
+        this.view ??= (await viewOf(this.name))(this);
         this.data = await this.view.load();
         this.error = null;
         this.loadedAt = Date.now();
@@ -151,7 +156,7 @@ function content() {
 }
 
 function draw() {
-  const name = page.view.title(page.data);
+  const name = page.view?.title(page.data);
   document.title = name ? `${name} · BLOOM` : "BLOOM";
   show(document.getElementById("page"), frame(state(), content()));
 }
@@ -177,10 +182,10 @@ function state() {
 /** Shows the view of the present address. */
 function arrive(then) {
   const locked = app.session?.required && !app.session.signed_in;
-  const found = find(location.pathname) ?? { view: overview, param: null };
-  page?.view.leave?.();
+  const found = find(location.pathname) ?? { name: "overview", param: null };
+  page?.view?.leave?.();
   if (page) page.ended = true;
-  page = new Page(locked ? signIn : found.view, found.param);
+  page = new Page(locked ? "sign_in" : found.name, found.param);
   const mine = page;
   setTimeout(() => {
     mine.slow = true;
@@ -214,7 +219,7 @@ function go(address, then) {
 function stay() {
   page.query = new URLSearchParams(location.search);
   page.told = null;
-  page.view.moved?.();
+  page.view?.moved?.();
   scrollTo(0, history.state?.scroll ?? 0);
   page.refresh();
 }
@@ -240,8 +245,8 @@ function entered(session = app.session) {
 
 /** `events` is what has happened, or null when nobody knows. */
 function hinted(events) {
-  const concerns = page.view.concerns ?? (() => true);
-  if (!page.view.still && (!events || events.some(concerns))) page.refresh();
+  const concerns = page.view?.concerns ?? (() => true);
+  if (!page.view?.still && (!events || events.some(concerns))) page.refresh();
 }
 
 function followLinks() {
@@ -257,7 +262,7 @@ function followLinks() {
 }
 
 function keepFresh() {
-  const seen = () => !document.hidden && !page.view.still && page.refresh();
+  const seen = () => !document.hidden && !page.view?.still && page.refresh();
   setInterval(seen, REFRESH_MS);
   addEventListener("online", seen);
   document.addEventListener("visibilitychange", seen);

@@ -57,7 +57,7 @@ test("a task made in the form is run by a worker and its result appears without 
   await page.getByRole("link", { name: "New task" }).first().click();
   await page.getByLabel("Prompt").fill("SLEEP 1 SAY Plant garlic in October.");
   await page.getByLabel("Agent").fill("gardener");
-  await page.getByLabel("Context").fill("garlic");
+  await page.getByLabel("Context", { exact: true }).fill("garlic");
   await page.getByLabel("Context hints").fill("one.md\ntwo.md");
   await page.getByLabel("Priority").fill("7");
   await button(page, "Create task").click();
@@ -79,7 +79,7 @@ test("pressing Create twice, or after a lost answer, makes one task", () => visi
   });
   await page.getByLabel("Prompt").fill("SAY once");
   await page.getByLabel("Agent").fill("once");
-  await page.getByLabel("Context").fill("once");
+  await page.getByLabel("Context", { exact: true }).fill("once");
   await button(page, "Create task").click();
   await page.getByText("The server does not answer").waitFor();
   await button(page, "Create task").dblclick();
@@ -184,7 +184,7 @@ test("the connection to Membridge is tested line by line, and the key is never s
 
 test("language and theme change at once and are kept", () => visit({ colorScheme: "light" }, async (page) => {
   await open(page, "/");
-  await button(page, "Українська").click();
+  await button(page, "UK · Українська").click();
   await page.getByRole("heading", { name: "Огляд" }).waitFor();
   await button(page, "Темна тема").click();
   await open(page, "/tasks");

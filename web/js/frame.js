@@ -45,7 +45,7 @@ export function frame(state, ...kids) {
         h("span", { class: "gap" }),
         state.signedIn && h("span", { class: `live ${state.live}`, role: "status" }, mark(LIVE_MARKS[state.live]),
           t(`live.${state.live}`), state.age && h("span", { class: "age" }, ` · ${state.age}`)),
-        h("button", { type: "button", class: "plain", lang: other, title: LANGUAGES[other], "aria-label": LANGUAGES[other], onclick: () => state.language(other) }, other.toUpperCase()),
+        h("button", { type: "button", class: "plain", lang: other, title: LANGUAGES[other], "aria-label": `${other.toUpperCase()} · ${LANGUAGES[other]}`, onclick: () => state.language(other) }, other.toUpperCase()),
         h("button", { type: "button", class: "plain", title: t(dark ? "theme.light" : "theme.dark"), "aria-label": t(dark ? "theme.light" : "theme.dark"), onclick: state.theme },
           h("svg", { viewBox: "0 0 24 24", "aria-hidden": "true", class: "icon" },
             h("path", { d: dark ? "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z" : "M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5Z" }))))),

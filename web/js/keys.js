@@ -22,7 +22,7 @@ export function listen(go) {
   document.addEventListener("keydown", (event) => {
     const at = event.target;
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-    if (document.querySelector("dialog")) return;
+    if (document.querySelector("dialog[open]")) return;
     if (at.closest("input:not([type=checkbox]):not([type=radio]), textarea, select")) {
       if (event.key === "Escape") at.blur();
       return;

@@ -7,6 +7,8 @@ import { h } from "./h.js";
 import { has, t, word } from "./i18n.js";
 import { ago, exact, short } from "./format.js";
 
+export const STATUSES = ["queued", "leased", "running", "completed", "failed", "dead", "cancelled"];
+
 const RING = h("circle", { cx: 6, cy: 6, r: 4.75, class: "ring" });
 const SHAPES = {
   ring: [RING],

@@ -3,7 +3,8 @@
 import * as api from "../api.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
-import { empty, head, id, link, pager, search, table, time } from "../parts.js";
+import { empty, head, link, pager, search, table, time } from "../parts.js";
+import { about, detail } from "../trail.js";
 
 const ROWS = 100;
 const ACTIONS = [
@@ -13,23 +14,7 @@ const ACTIONS = [
   "connection_changed", "leadership_promote", "signed_in", "signed_out",
 ];
 
-/** What an entry is about, with a way there. */
-function about({ entity_type, entity_id }) {
-  if (entity_type === "llm_task") return id(entity_id, `/tasks/${entity_id}`);
-  if (entity_type === "worker") return link(`/workers/${encodeURIComponent(entity_id)}`, entity_id);
-  if (entity_type === "membridge_project") return link(`/membridge?project=${encodeURIComponent(entity_id)}`, entity_id);
-  return entity_type === "lease" ? id(entity_id) : null;
-}
-
-/** The server's words, with the ids in them shortened. */
-const detail = (text) => text.split(/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/).map((part, n) => (n % 2 ? id(part) : part));
-
-/** An entry as one line of a short list. */
-export const entry = (row) =>
-  h("li", { key: row.id }, time(row.timestamp),
-    h("span", null, h("strong", null, word("action", row.action)), " ", about(row), " ", h("span", { class: "muted" }, detail(row.detail))));
-
-export function activity(page) {
+export function view(page) {
   const actions = [["", t("filter.any")], ...ACTIONS.map((name) => [name, word("action", name)])];
   return {
     title: () => t("nav.activity"),

@@ -17,7 +17,7 @@ const MOST_SECONDS = 86_400;
 const ms = (seconds) => (typeof seconds === "number" ? Math.round(seconds > 1e11 ? seconds : seconds * 1000) : null);
 const moment = (value) => (typeof value === "string" ? Date.parse(value) || null : ms(value));
 
-export function membridge(page) {
+export function view(page) {
   const project = () => page.query.get("project");
 
   const detail = async (cid) => {

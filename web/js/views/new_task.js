@@ -41,7 +41,7 @@ function read(form) {
   };
 }
 
-export function newTask(page) {
+export function view(page) {
   const from = page.query.get("from");
   let sent = { body: "", key: "" };
   let wrong = {};

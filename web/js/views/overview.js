@@ -4,13 +4,11 @@ import * as api from "../api.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
 import { ago, clock, count } from "../format.js";
-import { capacity, empty, facts, head, link, mark, section, status, time } from "../parts.js";
-import { entry } from "./activity.js";
-import { condition, howToAdd } from "./workers.js";
+import { STATUSES, capacity, empty, facts, head, link, mark, section, status, time } from "../parts.js";
+import { entry } from "../trail.js";
+import { condition, howToAdd } from "../fleet.js";
 
-export const STATUSES = ["queued", "leased", "running", "completed", "failed", "dead", "cancelled"];
-
-export function overview() {
+export function view() {
   return {
     title: () => t("nav.overview"),
     async load() {

@@ -11,7 +11,7 @@ import { span } from "../format.js";
 import { act, choice, facts, field, head, section, status, time } from "../parts.js";
 import { setTheme, theme } from "../frame.js";
 
-export function settings(page) {
+export function view(page) {
   let tested = null;
   let wrong = {};
 

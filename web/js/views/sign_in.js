@@ -7,7 +7,7 @@ import { h } from "../h.js";
 import { t } from "../i18n.js";
 import { field } from "../parts.js";
 
-export function signIn(page) {
+export function view(page) {
   const enter = async () => {
     const input = document.getElementById("key");
     try {

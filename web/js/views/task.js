@@ -9,7 +9,7 @@ import { t, word } from "../i18n.js";
 import { clock, count, firstLine, money, short, span } from "../format.js";
 import { follow } from "../live.js";
 import { act, facts, head, id, link, note, section, status, table, tags, text, time } from "../parts.js";
-import { entry } from "./activity.js";
+import { entry } from "../trail.js";
 
 /** Characters that are shown at once; the rest is in the download. */
 const SHOWN_CHARS = 200_000;
@@ -21,13 +21,14 @@ const missing = (error) => {
   return null;
 };
 
-export function task(page) {
+export function view(page) {
   const name = page.param;
-  const log = { lines: [], lost: false, stop: null, node: null };
+  const log = { lines: [], lost: false, asked: false, stop: null, node: null };
   let known = null;
 
   /** The result and artifacts change only with the task. */
-  const outcome = async (now) => {
+  const outcome = async (now, attempts) => {
+    if (!attempts.some((one) => one.artifact_id)) return { result: null, artifacts: [] };
     if (known?.at !== now.updated_at) {
       const [result, artifacts] = await Promise.all([api.result(name).catch(missing), api.artifacts(name)]);
       known = { at: now.updated_at, result, artifacts: artifacts.rows };
@@ -36,7 +37,9 @@ export function task(page) {
   };
 
   const listen = (now) => {
-    if (log.stop || (!OPEN.includes(now.status) && log.lines.length)) return;
+    // A finished task has nothing more to say; what it said is asked for once.
+    if (log.stop || (log.asked && !OPEN.includes(now.status))) return;
+    log.asked = true;
     log.stop = follow(api.logAddress(name), {
       line(line) {
         log.lines = [...log.lines, line].slice(-LOG_LINES);
@@ -77,8 +80,9 @@ export function task(page) {
     leave: () => log.stop?.(),
     async load() {
       const now = await api.task(name);
-      const [attempts, waiting, audit, ended] = await Promise.all([
-        api.attempts(name), now.status === "queued" ? api.waiting(name) : null, api.audit({ entity_id: name, limit: 20 }), outcome(now)]);
+      const [attempts, waiting, audit] = await Promise.all([
+        api.attempts(name), now.status === "queued" ? api.waiting(name) : null, api.audit({ entity_id: name, limit: 20 })]);
+      const ended = await outcome(now, attempts);
       if (!page.ended) listen(now);
       return { task: now, attempts, waiting, audit: audit.rows.filter((row) => row.entity_id === name), ...ended };
     },

@@ -8,8 +8,7 @@ import { ask } from "../dialog.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
 import { count, firstLine } from "../format.js";
-import { act, button, empty, head, link, mark, pager, search, status, table, time } from "../parts.js";
-import { STATUSES } from "./overview.js";
+import { STATUSES, act, button, empty, head, link, mark, pager, search, status, table, time } from "../parts.js";
 
 const ROWS = 50;
 const FILTERS = ["agent_slug", "context_id", "worker_id", "q"];
@@ -19,7 +18,7 @@ const CHANGES = {
   cancel: ["queued", "leased", "running"],
 };
 
-export function tasks(page) {
+export function view(page) {
   const chosen = new Set();
   let everything = false;
   const given = (names) => Object.fromEntries(names.map((name) => [name, page.query.get(name)]).filter(([, value]) => value));

@@ -5,9 +5,9 @@ import { ask } from "../dialog.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
 import { act, capacity, facts, head, id, link, note, section, status, table, tags, time } from "../parts.js";
-import { condition } from "./workers.js";
+import { condition } from "../fleet.js";
 
-export function worker(page) {
+export function view(page) {
   const name = page.param;
   const remove = async () => {
     if (!(await ask(t("worker.remove_ask", { name }), t("worker.remove_means"), t("worker.remove_do", { name }), "bad"))) return;

@@ -4,24 +4,10 @@ import * as api from "../api.js";
 import { h } from "../h.js";
 import { t } from "../i18n.js";
 import { ago } from "../format.js";
-import { capacity, command, empty, head, link, status, table, tags, time } from "../parts.js";
+import { condition, how, howToAdd } from "../fleet.js";
+import { capacity, head, link, status, table, tags, time } from "../parts.js";
 
-/** The one word that matters most about a worker. */
-export function condition(worker) {
-  if (worker.status !== "online") return worker.status;
-  if (worker.draining) return "draining";
-  return worker.cooling ? "cooling" : "online";
-}
-
-const how = () => [
-  h("p", null, t("workers.how")),
-  command(`bloom-runtime worker --server ${location.origin} --name $(hostname)`),
-  h("p", { class: "small" }, t("workers.key")),
-];
-
-export const howToAdd = () => empty(t("workers.none"), how());
-
-export function workers() {
+export function view() {
   return {
     title: () => t("nav.workers"),
     load: async () => (await api.workers()).rows,
