@@ -61,8 +61,8 @@ test("a task made in the form is run by a worker and its result appears without 
   await page.getByLabel("Context hints").fill("one.md\ntwo.md");
   await page.getByLabel("Priority").fill("7");
   await button(page, "Create task").click();
-  await page.locator(".head .status.running").waitFor();
-  await page.locator(".head .status.completed").waitFor();
+  await page.locator(".head [data-status=running]").waitFor();
+  await page.locator(".head [data-status=completed]").waitFor();
   await page.getByRole("region", { name: "Result" }).getByText("Plant garlic in October.").waitFor();
   assert.ok(await page.evaluate(() => window.same), "the page was loaded again");
   const made = await fleet.api("GET", `/llm-tasks/${page.url().split("/").at(-1)}`);
@@ -99,7 +99,7 @@ test("a failed task is requeued from its page and its attempts are told", () => 
   await page.getByText("Claude exited with code 4").first().waitFor();
   await button(page, "Requeue").click();
   await page.locator(".timeline li").nth(1).waitFor();
-  await page.locator(".head .status.failed").waitFor();
+  await page.locator(".head [data-status=failed]").waitFor();
 }));
 
 test("why a task waits is said for each worker", () => visit({}, async (page) => {
@@ -228,7 +228,7 @@ test("everything can be done from the keyboard", () => visit({}, async (page) =>
   await page.keyboard.type("keys");
   await page.keyboard.press("Enter");
   await page.waitForURL(/\/tasks\/0/);
-  await page.locator(".head .status.completed").waitFor();
+  await page.locator(".head [data-status=completed]").waitFor();
   await page.keyboard.press("/");
   await page.waitForURL("**/tasks");
   await eventually("search has the focus", () => page.evaluate(() => document.activeElement.name === "q"));
@@ -334,7 +334,7 @@ test("with a key the page asks for it, keeps a session over a reload and a resta
     await page.getByText("It is cancelled.").waitFor();
     await own.restart();
     await page.reload();
-    await page.locator(".head .status.cancelled").waitFor();
+    await page.locator(".head [data-status=cancelled]").waitFor();
     await page.goto(`${own.url}/settings`);
     await button(page, "Sign out").click();
     await page.getByRole("heading", { name: "Sign in" }).waitFor();

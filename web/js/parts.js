@@ -51,7 +51,7 @@ export function mark(status) {
 
 export function status(name, text = word("status", name)) {
   const [, colour, more = ""] = MARKS[name] ?? MARKS.unknown;
-  return h("span", { class: `status ${colour} ${more}` }, mark(name), text);
+  return h("span", { class: `status ${colour} ${more}`, "data-status": name }, mark(name), text);
 }
 
 /** A moment; app.js keeps its words fresh. */
