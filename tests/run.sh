@@ -57,5 +57,7 @@ if [ "$(id -u)" = 0 ]; then
 else
     say "not tried: filesystems that fill up and fail, since mounting needs root"
 fi
+say "the page in a browser"
+sh tests/browser/run.sh
 say "tests"
 BLOOM_REAL_CLAUDE="$claude" cargo test --locked

@@ -87,9 +87,13 @@ test("pressing Create twice, or after a lost answer, makes one task", () => visi
   assert.equal((await fleet.api("GET", "/llm-tasks?agent_slug=once")).length, 1);
 }, { expected: [/ERR_FAILED/] }));
 
-test("the log of a running task is there, and the lines said later come by themselves", () => visit({}, async (page) => {
-  await open(page, `/tasks/${ids.running}`);
-  await page.getByRole("log").getByText("piece 12").waitFor();
+test("the log of a running task is there, and what is said later comes by itself", () => visit({}, async (page) => {
+  const { id } = await fleet.task({ prompt: "CHATTER 3 SLEEP 3 SAY the last word" });
+  await fleet.until(id, "running");
+  await open(page, `/tasks/${id}`);
+  await page.getByRole("log").getByText("piece 3").waitFor();
+  assert.equal(await page.getByRole("log").getByText("the last word").count(), 0);
+  await page.getByRole("log").getByText("the last word").waitFor();
 }));
 
 test("a failed task is requeued from its page and its attempts are told", () => visit({}, async (page) => {

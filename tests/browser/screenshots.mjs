@@ -25,8 +25,22 @@ const views = [
   ["empty-overview", empty, "/"], ["empty-tasks", empty, "/tasks"], ["empty-workers", empty, "/workers"], ["sign-in", locked, "/"],
 ];
 const browser = await startBrowser();
-for (const lang of ["en", "uk"]) for (const theme of ["light", "dark"]) for (const [size, width, height] of [["wide", 1280, 800], ["narrow", 360, 740]]) {
-  const context = await browser.newContext({ locale: lang, colorScheme: theme, viewport: { width, height }, reducedMotion: "reduce" });
+const everyone = [fleet, empty, locked];
+try {
+  for (const lang of ["en", "uk"]) {
+    for (const theme of ["light", "dark"]) {
+      for (const [size, width, height] of [["wide", 1280, 800], ["narrow", 360, 740]]) {
+        await photograph(lang, theme, size, { width, height });
+      }
+    }
+  }
+} finally {
+  await browser.close();
+  await Promise.all(everyone.map((one) => one.stop()));
+}
+
+async function photograph(lang, theme, size, viewport) {
+  const context = await browser.newContext({ locale: lang, colorScheme: theme, viewport, reducedMotion: "reduce" });
   const page = await context.newPage();
   for (const [name, server, path] of views) {
     const file = `${name}-${lang}-${theme}-${size}.png`;
@@ -34,12 +48,9 @@ for (const lang of ["en", "uk"]) for (const theme of ["light", "dark"]) for (con
     await page.goto(server.url + path);
     await page.waitForSelector("main h1, main .note");
     await page.waitForFunction(() => !document.querySelector("[aria-busy=true]"));
-    await page.waitForTimeout(150);
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     if (overflow > 0) console.error(`${file}: ${overflow} px too wide`);
     await page.screenshot({ path: join(dir, file), fullPage: true });
   }
   await context.close();
 }
-await browser.close();
-await Promise.all([fleet.stop(), empty.stop(), locked.stop()]);

@@ -24,7 +24,7 @@ export const money = (n) => count(n, { style: "currency", currency: "USD", maxim
 
 /** The exact time, with its zone. */
 export const exact = (ms) => format(Intl.DateTimeFormat, { dateStyle: "medium", timeStyle: "long" }).format(ms);
-export const clock = (ms) => format(Intl.DateTimeFormat, { timeStyle: "medium" }).format(ms);
+export const clock = (ms, timeStyle = "medium") => format(Intl.DateTimeFormat, { timeStyle }).format(ms);
 
 function parts(ms) {
   const size = Math.abs(ms);

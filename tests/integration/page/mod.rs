@@ -6,6 +6,7 @@ mod figures;
 mod files;
 mod hosts;
 mod sessions;
+mod words;
 
 use crate::harness::Setup;
 

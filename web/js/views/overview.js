@@ -104,11 +104,11 @@ function chart(hour) {
       completed.map((n, at) => n > 0 && bar("ok", at, UP - tall(n, most, UP), tall(n, most, UP))),
       h("rect", { class: "axis", x: 0, width: 360, y: UP, height: 1 }),
       failed.map((n, at) => n > 0 && bar("bad", at, UP + 2, tall(n, worst, DOWN)))),
-    h("div", { class: "ends", "aria-hidden": "true" }, h("span", null, clock(minute(0))), h("span", null, t("chart.now"))),
+    h("div", { class: "ends", "aria-hidden": "true" }, h("span", null, clock(minute(0), "short")), h("span", null, t("chart.now"))),
     h("figcaption", null, t("chart.sum", { completed: sum(completed), failed: sum(failed) })),
     h("table", { class: "sr" },
       h("caption", null, t("overview.hour")),
       h("thead", null, h("tr", null, columns.map((title) => h("th", { scope: "col" }, title)))),
       h("tbody", null, completed.map((n, at) =>
-        h("tr", null, h("th", { scope: "row" }, clock(minute(at))), h("td", null, n), h("td", null, failed[at]))))));
+        h("tr", null, h("th", { scope: "row" }, clock(minute(at), "short")), h("td", null, n), h("td", null, failed[at]))))));
 }
