@@ -49,7 +49,7 @@ use watch::Watch;
 const STOPPING_CALL: Duration = Duration::from_secs(5);
 /// What the end of those that got no more time may take: TERM, KILL, and one call to hand it back.
 const KILLING: Duration =
-    Duration::from_millis(child::STOP_GRACE_MS + 1_000).saturating_add(STOPPING_CALL);
+    Duration::from_millis(child::GRACE_MS + 1_000).saturating_add(STOPPING_CALL);
 /// How long the answer to a claim is waited for that was granted just before we signed off.
 const LAST_CLAIM: Duration = Duration::from_millis(500);
 /// What a task gets when the worker is told to stop and nothing else was said.
