@@ -54,6 +54,10 @@ const KILLING: Duration =
 const LAST_CLAIM: Duration = Duration::from_millis(500);
 /// What a task gets when the worker is told to stop and nothing else was said.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// A lease when nothing else was said. Short, because heartbeats renew it for as long as the task takes:
+/// it is how long a task waits whose machine died, or whose claim was granted but never heard of (the
+/// server died between its commit and its answer).
+pub const DEFAULT_LEASE_SECONDS: u32 = 90;
 
 /// Everything that a worker has to be told. No `Debug`: it holds the key (P10).
 pub struct WorkerConfig {
@@ -74,6 +78,8 @@ pub struct WorkerConfig {
     pub sessions: Option<Sessions>,
     /// What running tasks get to finish once the worker is told to stop.
     pub grace: Duration,
+    /// The lease that is asked for.
+    pub lease_seconds: u32,
     /// The environment of every child, from [`child_environment`].
     pub environment: Vec<(OsString, OsString)>,
 }
