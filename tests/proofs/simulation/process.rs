@@ -43,7 +43,8 @@ impl World {
         let base = self.weather.below(1_000_000);
         let wall = self.wall();
         let limits = self.weather.one(&self.setup.limits);
-        let server = Server::start(&self.disks, self.now, base, wall, &limits)?;
+        let settings = (limits.as_slice(), self.setup.pushes);
+        let server = Server::start(&self.disks, self.now, base, wall, settings)?;
         self.note_disks();
         let now = server.now(self.now, wall);
         self.counts.starts += 1;
