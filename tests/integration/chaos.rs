@@ -6,39 +6,25 @@
 //! runs with the other tests; `sh tests/proofs.sh chaos` is the full one. `BLOOM_CHAOS_TASKS`,
 //! `BLOOM_CHAOS_WORKERS` and `BLOOM_CHAOS_SEED` say otherwise.
 
+mod machine;
+
 use crate::concurrency::{every_row, stats_add_up};
-use crate::harness::{PROGRAM, Server, Setup, TASKS, WORKERS, eventually, id, run};
+use crate::harness::{Server, Setup, TASKS, WORKERS, eventually, id, run};
 use crate::http::Client;
-use rustix::process::{Pid, Signal, kill_process};
+use machine::Machine;
+use rustix::process::Signal;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const KEY: &str = "key-of-the-fleet-0451";
 const ANOTHER_SECRET: &str = "key-of-the-bridge-0451";
-/// Short, so that what a dead worker held is back soon.
-const LEASE_SECONDS: &str = "5";
 /// When nothing has ended for so long, the next blow falls without waiting.
 const STALL: Duration = Duration::from_secs(3);
 /// Nothing here takes that long on a machine that works at all.
 const PATIENCE: Duration = Duration::from_secs(600);
-
-/// The stand-in, which writes down its environment first. A prompt with QUOTA meets a usage limit the
-/// first time that it comes to a machine.
-const CLAUDE: &str = "\
-case $1 in --version | auth) exec \"$standin\" \"$@\" ;; esac
-env >>\"$HOME/environments\"
-prompt=$(cat)
-case $prompt in *QUOTA*) mkdir \"$HOME/quota\" 2>/dev/null && prompt='LIMIT 2' ;; esac
-exec \"$standin\" \"$@\" <<END
-$prompt
-END
-";
 
 fn chosen(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok().filter(|value| !value.is_empty())?;
@@ -66,91 +52,6 @@ enum Blow {
     /// It comes to again, perhaps after its leases have ended.
     FreezeWorker,
     KillServer,
-}
-
-/// A fleet machine: its home, and the worker on it, if it is up.
-struct Machine {
-    home: tempfile::TempDir,
-    name: String,
-    worker: Option<Child>,
-    /// Of every worker that ran here.
-    pids: Vec<u32>,
-    /// Blows until somebody starts it again.
-    down_for: u64,
-    /// Registrations in the log when it was started.
-    registered: usize,
-}
-
-impl Machine {
-    fn new(n: u64) -> Machine {
-        let home = tempfile::tempdir().expect("a home");
-        std::fs::write(home.path().join("worker.env"), "").expect("an environment file");
-        let standin = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/standin/claude");
-        let claude = home.path().join("claude");
-        std::fs::write(&claude, format!("#!/bin/sh\nstandin='{standin}'\n{CLAUDE}"))
-            .expect("a script");
-        std::fs::set_permissions(&claude, PermissionsExt::from_mode(0o755)).expect("our file");
-        Machine {
-            home,
-            name: format!("fleet-{n}"),
-            worker: None,
-            pids: Vec::new(),
-            down_for: 0,
-            registered: 0,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    fn start(&mut self, server: &str) {
-        self.registered = self.registrations();
-        let log = File::options().append(true).create(true).open(self.path("worker.log"));
-        let mut command = Command::new(PROGRAM);
-        command.env_clear().args(["worker", "--server", server, "--name", &self.name]);
-        command.args(["--max-concurrency", "2", "--grace", "1"]);
-        command.args(["--lease-seconds", LEASE_SECONDS]);
-        command.arg("--claude").arg(self.path("claude"));
-        command.arg("--env-file").arg(self.path("worker.env"));
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", self.home.path()).env("TMPDIR", self.home.path());
-        command.env("RUNTIME_API_KEY", KEY).env("MEMBRIDGE_ADMIN_KEY", ANOTHER_SECRET);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("a log"));
-        let worker = command.spawn().expect("the worker starts");
-        self.pids.push(worker.id());
-        self.worker = Some(worker);
-    }
-
-    fn registrations(&self) -> usize {
-        let log = std::fs::read_to_string(self.path("worker.log")).unwrap_or_default();
-        log.matches("registered worker=").count()
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        if let Some(worker) = &self.worker {
-            kill_process(Pid::from_child(worker), signal).expect("it is ours");
-        }
-    }
-
-    /// Waits for the end of a worker that was told to.
-    fn wait(&mut self) {
-        let Some(mut worker) = self.worker.take() else { return };
-        eventually("the worker's end", || worker.try_wait().expect("it is ours"));
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-        self.wait();
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.path("worker.log")).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(15)..].join("\n");
-            eprintln!("--- the end of the log of {} ---\n{tail}\n---", self.name);
-        }
-    }
 }
 
 /// A task as it was asked for.
@@ -206,14 +107,7 @@ impl Fleet {
             machine.down_for = machine.down_for.saturating_sub(1);
             if machine.down_for == 0 {
                 machine.signal(Signal::CONT);
-                let is_up = machine
-                    .worker
-                    .as_mut()
-                    .is_some_and(|worker| worker.try_wait().expect("it is ours").is_none());
-                if !is_up {
-                    machine.worker = None;
-                    machine.start(&url);
-                }
+                machine.start_if_down(&url);
             }
         }
         let one = self.dice.below(self.machines.len() as u64) as usize;
@@ -327,22 +221,6 @@ fn every_task_ends_once_whatever_is_killed_and_nothing_is_left_behind_p1_p5_p7_p
         by(Blow::KillServer),
         began.elapsed().as_secs()
     );
-}
-
-impl Machine {
-    /// Starts a worker if there is none, which ends what a killed one has left, and lets it end in order.
-    fn wait_for_a_clean_end(&mut self, server: &str) {
-        self.signal(Signal::CONT);
-        let is_up = |worker: &mut Child| worker.try_wait().expect("it is ours").is_none();
-        if !self.worker.as_mut().is_some_and(is_up) {
-            self.start(server);
-        }
-        // By then it has cleaned up, and hears what it is told.
-        let is_known = || self.registrations() > self.registered;
-        eventually("it has registered", || is_known().then_some(()));
-        self.signal(Signal::TERM);
-        self.wait();
-    }
 }
 
 /// Each has ended once; how many in which way.

@@ -167,7 +167,7 @@ impl Setup {
         let names: Vec<String> = (0..workers).map(|n| format!("worker-{n}")).collect();
         let mut actors = Vec::new();
         let pace = dice.one(&[SECOND / 5, SECOND, 4 * SECOND, 20 * SECOND]);
-        actors.push(Actor::Producer(Producer {
+        actors.push(Actor::Producer(Box::new(Producer {
             desk: desk(),
             orders: Orders {
                 contexts: dice.between(1, 6),
@@ -186,7 +186,7 @@ impl Setup {
             burst_percent: if without.has("bursts") { 0 } else { 5 },
             shift: Shift::Always,
             kept: None,
-        }));
+        })));
         let (longest_ttl, longest_work) = dice.one(&[(4, 6), (15, 10), (15, 40), (0, 100)]);
         let habits = Habits {
             ttl_seconds: (longest_ttl.min(1), longest_ttl),

@@ -25,7 +25,7 @@ impl Setup {
         let gpu = vec!["gpu".to_string()];
         let mut actors = Vec::new();
         for (shift, pause_us) in [(Shift::Office, 240 * SECOND), (Shift::Always, 2 * HOUR)] {
-            actors.push(Actor::Producer(Producer {
+            actors.push(Actor::Producer(Box::new(Producer {
                 desk: desk(),
                 orders: Orders {
                     contexts: 40,
@@ -44,7 +44,7 @@ impl Setup {
                 burst_percent: 2,
                 shift,
                 kept: None,
-            }));
+            })));
         }
         for (n, name) in (0..).zip(&names) {
             let registration = Registration {

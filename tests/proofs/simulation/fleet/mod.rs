@@ -131,7 +131,7 @@ impl Desk {
 /// One of the fleet.
 #[derive(Debug)]
 pub enum Actor {
-    Producer(Producer),
+    Producer(Box<Producer>),
     Worker(Box<Worker>),
     Person(Person),
     Stranger(Stranger),
