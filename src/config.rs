@@ -55,6 +55,8 @@ pub struct Config {
     pub membridge_server_url: BaseUrl,
     pub membridge_admin_key: Option<Secret>,
     pub membridge_agent_key: Option<Secret>,
+    /// `None` switches the sync of workers off.
+    pub membridge_sync_seconds: Option<u32>,
     pub public_url: Option<BaseUrl>,
     pub minio: Option<Minio>,
     pub database_url: Option<Secret>,
@@ -129,6 +131,10 @@ impl Config {
                 .unwrap_or_else(|| url("http://127.0.0.1:8000").expect("a constant that parses")),
             membridge_admin_key: sources.header_secret("MEMBRIDGE_ADMIN_KEY")?,
             membridge_agent_key: sources.header_secret("MEMBRIDGE_AGENT_KEY")?,
+            membridge_sync_seconds: sources
+                .parsed("MEMBRIDGE_SYNC_SECONDS", "10", |text| number(text, 86_400))?
+                .or(Some(10))
+                .filter(|seconds| *seconds > 0),
             public_url: sources.parsed("PUBLIC_URL", "https://bloom.example", url)?,
             minio: minio(&sources)?,
             database_url: secret("DATABASE_URL")?,

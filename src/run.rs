@@ -6,12 +6,12 @@
 
 use crate::api::App;
 use crate::background::push::{self, Pusher};
-use crate::background::{mover, probes, retention};
+use crate::background::{connection, mover, probes, retention, sync};
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, BaseUrl, Config, Secret, parse_base_url};
+use crate::config::{self, Config};
 use crate::engine::{self, Engine, EngineThread, Settings};
-use crate::membridge::Membridge;
+use crate::membridge::{Connection, Membridge};
 use crate::membridge_agent::Agents;
 use crate::store::{Opened, Store, StoreError};
 use crate::worker::{self, Stop};
@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Time for reads that are still under way when everything else has ended.
 const READS_GRACE: Duration = Duration::from_secs(2);
@@ -192,8 +193,14 @@ async fn run(
     let membridge = Arc::new(membridge(config, settings, clock.clone()));
     let (tell_stop, stopping) = watch::channel(false);
     let random = engine::system_random()() as u64;
-    let mut app =
-        App::new(config, engine.clone(), membridge, clock.clone(), random, stopping.clone());
+    let mut app = App::new(
+        config,
+        engine.clone(),
+        membridge.clone(),
+        clock.clone(),
+        random,
+        stopping.clone(),
+    );
     let agents = Arc::new(Agents::new(config.membridge_agent_key.as_ref()));
     let pushing = config.public_url.clone().map(|url| {
         let key = config.membridge_agent_key.clone();
@@ -221,10 +228,7 @@ async fn run(
     tokio::spawn(writer.hand_out_answers());
     let serving =
         tokio::spawn(server::serve(listener, Arc::new(app), clock.clone(), stopping.clone()));
-    let moving = tokio::spawn(mover::run(engine.clone(), stopping.clone()));
-    let removing = retention::run(engine.clone(), clock, config.retention_days, stopping.clone());
-    let removing = tokio::spawn(removing);
-    let probing = tokio::spawn(probes::run(engine.clone(), agents, stopping));
+    let mut duties = duties(config, engine, agents, &membridge, clock, &stopping);
     let mut signals = Signals::listen();
     let failed = tokio::select! {
         () = signals.next() => None,
@@ -248,12 +252,32 @@ async fn run(
     }
     tell_stop.send_replace(true);
     // They end by themselves once they are told; a panic in them is in the log.
-    let _ = tokio::join!(serving, moving, removing, probing);
+    let _ = serving.await;
+    while duties.join_next().await.is_some() {}
     match failed {
         None => Ok(()),
         Some(Ok(error)) => Err(error.into()),
         Some(Err(_)) => Err(internal("the writer ended unexpectedly; the log says why".into())),
     }
+}
+
+/// What goes on beside the requests, until it is told to stop.
+fn duties(
+    config: &Config,
+    engine: &Engine,
+    agents: Arc<Agents>,
+    membridge: &Arc<Membridge>,
+    clock: Arc<dyn Clock>,
+    stopping: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let (engine, stopping) = (|| engine.clone(), || stopping.clone());
+    let mut duties = JoinSet::new();
+    duties.spawn(mover::run(engine(), stopping()));
+    duties.spawn(retention::run(engine(), clock, config.retention_days, stopping()));
+    duties.spawn(probes::run(engine(), agents, stopping()));
+    duties.spawn(connection::run(engine(), membridge.clone(), stopping()));
+    duties.spawn(sync::run(engine(), membridge.clone(), config.membridge_sync_seconds, stopping()));
+    duties
 }
 
 /// What asks the process to end; one that comes while nobody waits is not lost.
@@ -310,18 +334,25 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
     }
 }
 
-/// Saved settings win over the environment's.
+/// Saved settings win over the environment's; each key belongs to its own address.
 fn membridge(config: &Config, saved: Settings, clock: Arc<dyn Clock>) -> Membridge {
-    let saved_url = saved.membridge_server_url.and_then(|url| parse_base_url(&url).ok());
-    if saved_url.is_some() {
+    let (url, key) = (config.membridge_server_url.clone(), config.membridge_admin_key.clone());
+    let environment = Connection { url, key };
+    let used = Connection::in_effect(&saved, &environment);
+    if saved.membridge_server_url.is_some() {
         say("Membridge: saved settings are used, they win over MEMBRIDGE_SERVER_URL and its key");
     }
-    if saved.membridge_admin_key.is_none() && config.membridge_admin_key.is_none() {
-        say("MEMBRIDGE_ADMIN_KEY is not set: Membridge will answer nothing but its health");
+    match (&used.key, &environment.key) {
+        (Some(_), _) => {}
+        (None, None) => {
+            say("MEMBRIDGE_ADMIN_KEY is not set: Membridge will answer nothing but its health")
+        }
+        (None, Some(_)) => say(
+            "MEMBRIDGE_ADMIN_KEY is not used: it belongs to MEMBRIDGE_SERVER_URL, and another address is \
+             saved; save its key with it (POST /api/runtime/config)",
+        ),
     }
-    let url: BaseUrl = saved_url.unwrap_or_else(|| config.membridge_server_url.clone());
-    let saved_key = saved.membridge_admin_key.map(Secret::new);
-    Membridge::new(url, saved_key.or_else(|| config.membridge_admin_key.clone()), clock)
+    Membridge::new(environment, saved, clock)
 }
 
 /// What the server does, from its configuration alone; the address first.

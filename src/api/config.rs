@@ -4,11 +4,11 @@
 //! at all. Not here: the calls to Membridge (`membridge`).
 
 use super::{App, Call};
-use crate::config::Secret;
-use crate::domain::EventKind;
+use crate::domain::{Audit, EventKind};
 use crate::engine::{ConfigChange, Settings};
 use crate::http::answer::{Answer, json};
 use crate::http::error::ApiError;
+use crate::membridge::Membridge;
 use crate::wire;
 use hyper::StatusCode;
 use serde_json::json;
@@ -31,24 +31,53 @@ impl App {
     }
 
     pub(super) async fn set_config(&self, call: &Call) -> Result<Answer, ApiError> {
-        let config = wire::config(&call.payload)?;
-        let settings = Settings {
-            membridge_server_url: Some(config.membridge_server_url.as_str().to_owned()),
-            membridge_admin_key: Some(config.admin_key.clone()),
-        };
-        let detail = format!("Updated membridge URL to {}", config.membridge_server_url.as_str());
-        let kind = EventKind::ConfigUpdated;
-        self.engine.configure(ConfigChange { settings: Some(settings), kind, detail }).await?;
-        self.membridge.point_to(config.membridge_server_url, Some(Secret::new(config.admin_key)));
+        let payload = call.payload.clone();
+        self.change_config(move |membridge| {
+            let config = wire::config(&payload, |url| membridge.has_key_for(url))?;
+            let url = config.membridge_server_url;
+            let settings =
+                membridge.changed(&url, config.admin_key).ok_or_else(ApiError::cut_off)?;
+            Ok(Some((settings, format!("Updated membridge URL to {url}"))))
+        })
+        .await
+    }
+
+    /// Back to the environment's settings.
+    pub(super) async fn clear_config(&self) -> Result<Answer, ApiError> {
+        self.change_config(|membridge| {
+            let detail =
+                "Cleared the saved membridge settings, the environment's are used".to_owned();
+            Ok(membridge.is_saved().then(|| (Settings::default(), detail)))
+        })
+        .await
+    }
+
+    /// Stores what `decide` wants and uses it from then on, as one step: also when the caller hangs up in
+    /// the middle, and when another does the same.
+    async fn change_config(
+        &self,
+        decide: impl FnOnce(&Membridge) -> Result<Option<(Settings, String)>, ApiError> + Send + 'static,
+    ) -> Result<Answer, ApiError> {
+        let (engine, membridge) = (self.engine.clone(), self.membridge.clone());
+        let changing = tokio::spawn(async move {
+            let _turn = membridge.saving.lock().await;
+            let Some((settings, detail)) = decide(&membridge)? else { return Ok(()) };
+            let audit = Audit::of_config("admin", detail);
+            let (kind, saved) = (EventKind::ConfigUpdated, Some(settings.clone()));
+            engine.configure(ConfigChange { settings: saved, kind, audit }).await?;
+            membridge.use_settings(settings);
+            Ok(())
+        });
+        changing.await.unwrap_or_else(|_| Err(ApiError::cut_off()))?;
         self.config()
     }
 
     pub(super) async fn test_connection(&self) -> Result<Answer, ApiError> {
-        let outcome = self.membridge.clone().test().await;
-        if outcome.connected() {
-            let detail = format!("Connection OK: {}", outcome.summary());
+        let outcome = self.membridge.test().await;
+        if let Some(summary) = outcome.summary() {
+            let audit = Audit::of_config("admin", format!("Connection OK: {summary}"));
             let kind = EventKind::ConnectionTest;
-            self.engine.configure(ConfigChange { settings: None, kind, detail }).await?;
+            self.engine.configure(ConfigChange { settings: None, kind, audit }).await?;
         }
         Ok(json(StatusCode::OK, &outcome.to_json()))
     }

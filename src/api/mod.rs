@@ -8,6 +8,7 @@ mod config;
 mod dispatch;
 mod events;
 mod lists;
+mod membridge;
 mod task_log;
 mod tasks;
 mod workers;
@@ -268,6 +269,7 @@ impl App {
             Endpoint::Health => self.health(),
             Endpoint::Config => self.config(),
             Endpoint::SetConfig => self.set_config(&call).await,
+            Endpoint::ClearConfig => self.clear_config().await,
             Endpoint::TestConnection => self.test_connection().await,
             Endpoint::Workers => self.workers(&call).await,
             Endpoint::Register => self.register(&call).await,
@@ -300,6 +302,11 @@ impl App {
             Endpoint::Audit => self.audit(&call).await,
             Endpoint::Stats => self.stats(),
             Endpoint::Events => self.events(&call),
+            Endpoint::MembridgeHealth => self.membridge_health().await,
+            Endpoint::Projects => self.projects().await,
+            Endpoint::Leadership => self.leadership(&call).await,
+            Endpoint::Nodes => self.nodes(&call).await,
+            Endpoint::SelectPrimary => self.select_primary(&call).await,
         }
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Not here: the reaper, which is the writer's own next deadline (`engine::core`).
 
+pub mod connection;
 pub mod mover;
 pub mod probes;
 pub mod push;
 pub mod retention;
+pub mod sync;

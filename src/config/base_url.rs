@@ -36,6 +36,13 @@ impl BaseUrl {
         let port = port.and_then(|digits| digits.parse().ok()).unwrap_or(usual);
         (host.trim_matches(['[', ']']), port)
     }
+
+    /// Scheme, host and port as one text: what a key belongs to.
+    pub fn origin(&self) -> String {
+        let scheme = if self.is_https() { "https" } else { "http" };
+        let (host, port) = self.host_and_port();
+        format!("{scheme}://{}:{port}", host.to_ascii_lowercase())
+    }
 }
 
 impl fmt::Display for BaseUrl {
@@ -153,6 +160,13 @@ mod tests {
             assert_eq!(parse_base_url(text).unwrap().as_str(), kept);
         }
         assert!(parse_base_url("HTTPS://h").unwrap().is_https());
+        for (text, origin) in [
+            ("http://Host/a:b@c", "http://host:80"),
+            ("https://host:0443", "https://host:443"),
+            ("http://[fd00::A]:8000/x", "http://fd00::a:8000"),
+        ] {
+            assert_eq!(parse_base_url(text).unwrap().origin(), origin);
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ const PLAIN: &[&str] = &[
     "HOST",
     "LOG_LEVEL",
     "MEMBRIDGE_SERVER_URL",
+    "MEMBRIDGE_SYNC_SECONDS",
     "MINIO_ARTIFACT_BUCKET",
     "MINIO_ENDPOINT",
     "MINIO_PORT",

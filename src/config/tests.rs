@@ -33,6 +33,8 @@ fn nothing_set_gives_a_server_on_loopback_without_authentication() {
     let config = load("", &[]).unwrap();
     assert_eq!(config.listen_address().to_string(), "127.0.0.1:5000");
     assert_eq!(config.membridge_server_url.as_str(), "http://127.0.0.1:8000");
+    assert_eq!(config.membridge_sync_seconds, Some(10));
+    assert_eq!(load("MEMBRIDGE_SYNC_SECONDS=0", &[]).unwrap().membridge_sync_seconds, None);
     assert_eq!(config.data_dir, Path::new("/var/lib/bloom-runtime"));
     assert_eq!((config.rate_limit_per_minute, config.rate_limit_authenticated), (100, 6000));
     assert_eq!(config.log_level, LevelFilter::Info);
@@ -131,6 +133,7 @@ fn a_value_that_cannot_be_used_is_one_line_with_name_fault_and_example() {
         ("RATE_LIMIT_AUTHENTICATED=x", "RATE_LIMIT_AUTHENTICATED (", "=6000"),
         ("RETENTION_DAYS=-7", "RETENTION_DAYS (", "RETENTION_DAYS=90"),
         ("AGENT_LIMITS=reviewer", "AGENT_LIMITS (", "AGENT_LIMITS=reviewer=2,writer=1"),
+        ("MEMBRIDGE_SYNC_SECONDS=1.5", "MEMBRIDGE_SYNC_SECONDS (", "MEMBRIDGE_SYNC_SECONDS=10"),
         ("AGENT_LIMITS=a=1,a=2", "AGENT_LIMITS (", "AGENT_LIMITS=reviewer=2,writer=1"),
         ("AGENT_LIMITS=a=0", "AGENT_LIMITS (", "AGENT_LIMITS=reviewer=2,writer=1"),
         ("LOG_LEVEL=loud", "LOG_LEVEL (", "LOG_LEVEL=info"),

@@ -26,6 +26,8 @@ pub enum EventKind {
     WorkerUndrained,
     ConfigUpdated,
     ConnectionTest,
+    ConnectionChanged,
+    LeadershipPromote,
     TasksRemoved,
 }
 
@@ -51,6 +53,8 @@ impl EventKind {
             EventKind::WorkerUndrained => "worker_undrained",
             EventKind::ConfigUpdated => "config_updated",
             EventKind::ConnectionTest => "connection_test",
+            EventKind::ConnectionChanged => "connection_changed",
+            EventKind::LeadershipPromote => "leadership_promote",
             EventKind::TasksRemoved => "tasks_removed",
         }
     }
@@ -63,6 +67,7 @@ pub enum Entity {
     Lease,
     Worker,
     Config,
+    Project,
     Retention,
 }
 
@@ -73,6 +78,7 @@ impl Entity {
             Entity::Lease => "lease",
             Entity::Worker => "worker",
             Entity::Config => "runtime_config",
+            Entity::Project => "membridge_project",
             Entity::Retention => "retention",
         }
     }
@@ -85,4 +91,12 @@ pub struct Audit {
     pub entity_id: String,
     pub actor: String,
     pub detail: String,
+}
+
+impl Audit {
+    /// About the settings, of which there is one record.
+    pub fn of_config(actor: &str, detail: String) -> Audit {
+        let (entity, entity_id) = (Entity::Config, "singleton".into());
+        Audit { entity, entity_id, actor: actor.into(), detail }
+    }
 }

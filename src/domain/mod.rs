@@ -37,7 +37,10 @@ pub use task::{
 pub use transition::{
     Change, Heartbeat, LeaseClaim, NewTask, When, create, grant, heartbeat, requeue, require_queued,
 };
-pub use worker::{Capabilities, Cooling, Registration, Worker, WorkerStatus, register};
+pub use worker::{
+    Capabilities, Cooling, ListedAgent, Registration, Worker, WorkerStatus, list, register,
+    show_life, unlist,
+};
 
 #[cfg(test)]
 pub mod tests_support {

@@ -89,6 +89,21 @@ pub struct Worker {
     /// It gave an address, but asks for tasks itself, so that none are pushed to it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub claims: bool,
+    /// Known from Membridge's list alone: it has never registered itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_membridge: bool,
+}
+
+/// What Membridge's list says of a worker (`ECOSYSTEM §1`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedAgent {
+    pub id: WorkerId,
+    /// Empty when it has none.
+    pub url: String,
+    pub status: WorkerStatus,
+    /// Unix milliseconds.
+    pub registered_at: Option<i64>,
+    pub last_seen: Option<i64>,
 }
 
 /// A registration; `None` means that the caller did not say.
@@ -105,16 +120,9 @@ pub struct Registration {
     pub install_method: Option<String>,
 }
 
-/// The record after a registration. A status that is left out means that the worker is there:
-/// online, as the original has it; everything else that is left out stays (`CONTRACT`).
-pub fn register(
-    known: Option<&Worker>,
-    id: WorkerId,
-    registration: Registration,
-    seq: u64,
-    now: i64,
-) -> Worker {
-    let mut worker = known.cloned().unwrap_or_else(|| Worker {
+/// A worker of which nothing but its name is known.
+fn new_worker(id: WorkerId, seq: u64, now: i64) -> Worker {
+    Worker {
         id,
         seq,
         url: String::new(),
@@ -130,7 +138,58 @@ pub fn register(
         draining: false,
         cooling: None,
         claims: false,
-    });
+        from_membridge: false,
+    }
+}
+
+/// The record after Membridge has listed the worker. What it said itself stays; a worker that is known
+/// from the list alone follows the list, save that `unknown` does not take away what it has shown.
+pub fn list(known: Option<&Worker>, agent: &ListedAgent, seq: u64, now: i64) -> Worker {
+    let Some(known) = known else {
+        let worker = new_worker(agent.id.clone(), seq, agent.registered_at.unwrap_or(now));
+        let (url, status) = (agent.url.clone(), agent.status);
+        return Worker { url, status, from_membridge: true, ..worker };
+    };
+    let mut worker = known.clone();
+    if worker.from_membridge {
+        worker.claims &= worker.url == agent.url;
+        worker.url.clone_from(&agent.url);
+    } else if worker.url.is_empty() && !agent.url.is_empty() {
+        worker.url.clone_from(&agent.url);
+        // Who gave no address does not wait to be called.
+        worker.claims = true;
+    }
+    let keeps = agent.status == WorkerStatus::Unknown && worker.status == WorkerStatus::Online;
+    if worker.from_membridge && !keeps {
+        worker.status = agent.status;
+    }
+    worker
+}
+
+/// The record after a sign of life of one that is known from the list alone and of which the list knows
+/// nothing more: it can be used.
+pub fn show_life(worker: &Worker) -> Option<Worker> {
+    let unknown = worker.from_membridge && worker.status == WorkerStatus::Unknown;
+    unknown.then(|| Worker { status: WorkerStatus::Online, ..worker.clone() })
+}
+
+/// The record after Membridge has not listed the worker for too long.
+pub fn unlist(worker: &Worker) -> Option<Worker> {
+    let gone = worker.from_membridge && worker.status != WorkerStatus::Offline;
+    gone.then(|| Worker { status: WorkerStatus::Offline, ..worker.clone() })
+}
+
+/// The record after a registration. A status that is left out means that the worker is there:
+/// online, as the original has it; everything else that is left out stays (`CONTRACT`).
+pub fn register(
+    known: Option<&Worker>,
+    id: WorkerId,
+    registration: Registration,
+    seq: u64,
+    now: i64,
+) -> Worker {
+    let mut worker = known.cloned().unwrap_or_else(|| new_worker(id, seq, now));
+    worker.from_membridge = false;
     let program = |worker: &Worker| (worker.url.clone(), worker.agent_version.clone());
     let before = program(&worker);
     fn set<T>(place: &mut T, said: Option<T>) {
@@ -172,5 +231,51 @@ mod tests {
         );
         let again = register(Some(&first), WorkerId("w".into()), Registration::default(), 9, 2000);
         assert_eq!(again, first);
+    }
+
+    fn listed(status: WorkerStatus) -> ListedAgent {
+        ListedAgent {
+            id: WorkerId("w".into()),
+            url: "http://listed:8001".into(),
+            status,
+            registered_at: Some(500),
+            last_seen: None,
+        }
+    }
+
+    #[test]
+    fn a_list_fills_gaps_and_never_overwrites_what_a_worker_said_itself() {
+        let id = WorkerId("w".into());
+        let said = Registration { max_concurrency: Some(7), ..Registration::default() };
+        let own = register(None, id.clone(), said.clone(), 5, 1000);
+        let after = list(Some(&own), &listed(WorkerStatus::Offline), 9, 2000);
+        assert_eq!(after, Worker { url: "http://listed:8001".into(), claims: true, ..own.clone() });
+        let with_url = Worker { url: "http://own".into(), ..own };
+        assert_eq!(list(Some(&with_url), &listed(WorkerStatus::Error), 9, 2000), with_url);
+
+        let known = list(None, &listed(WorkerStatus::Unknown), 5, 1000);
+        assert!(known.from_membridge && known.registered_at == 500);
+        let registered = register(Some(&known), id, said, 9, 2000);
+        assert!(!registered.from_membridge && registered.url == known.url);
+        assert_eq!(registered.status, WorkerStatus::Online);
+        assert_eq!(unlist(&registered), None, "it is there whatever the list says");
+    }
+
+    #[test]
+    fn a_listed_worker_follows_the_list_save_that_unknown_demotes_nobody() {
+        use WorkerStatus::{Error, Offline, Online, Unknown};
+        for (before, listing, after) in [
+            (Online, Unknown, Online),
+            (Offline, Unknown, Unknown),
+            (Error, Unknown, Unknown),
+            (Online, Offline, Offline),
+            (Unknown, Online, Online),
+        ] {
+            let known = list(None, &listed(before), 1, 0);
+            assert_eq!(list(Some(&known), &listed(listing), 2, 1).status, after, "{before:?}");
+        }
+        let unknown = list(None, &listed(Unknown), 1, 0);
+        assert_eq!(show_life(&unknown).unwrap().status, Online);
+        assert_eq!(show_life(&list(None, &listed(Offline), 1, 0)), None);
     }
 }

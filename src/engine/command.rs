@@ -5,8 +5,9 @@
 
 use super::EngineError;
 use crate::domain::{
-    self, EventKind, HandBack, IdempotencyKey, LeaseClaim, LeaseId, LeaseStatus, NewTask, Outcome,
-    Registration, Task, TaskId, TaskSpec, Worker, WorkerId, WorkerStatus,
+    self, Audit, EventKind, HandBack, IdempotencyKey, LeaseClaim, LeaseId, LeaseStatus,
+    ListedAgent, NewTask, Outcome, Registration, Task, TaskId, TaskSpec, Worker, WorkerId,
+    WorkerStatus,
 };
 use crate::store::{Copied, DueTask, Settings};
 use std::collections::HashSet;
@@ -50,12 +51,12 @@ pub struct Changed {
     pub changed: usize,
 }
 
-/// What the settings become, and how it is told.
+/// What the settings become, if they change, and how that or what happened at Membridge is told.
 #[derive(Clone, Debug)]
 pub struct ConfigChange {
     pub settings: Option<Settings>,
     pub kind: EventKind,
-    pub detail: String,
+    pub audit: Audit,
 }
 
 /// Everything that goes through the writer.
@@ -142,6 +143,11 @@ pub enum Command {
     Configure {
         change: ConfigChange,
         reply: Reply<()>,
+    },
+    /// Membridge lists these, each once; answers how many found no room.
+    Sync {
+        agents: Vec<ListedAgent>,
+        reply: Reply<usize>,
     },
     /// This stands in the archive and may leave the hot file.
     Archived {

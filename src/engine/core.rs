@@ -13,6 +13,7 @@ mod creation;
 mod retention;
 mod recovery;
 mod schedule;
+mod sync;
 mod tasks;
 mod workers;
 

@@ -10,6 +10,7 @@ mod keys;
 mod leases;
 mod push;
 mod retention;
+mod sync;
 mod waiting;
 
 use super::core::Core;

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::domain::{
-    self, HandBack, IdempotencyKey, LeaseClaim, LeaseId, NewTask, Registration, TaskId, WorkerId,
+    self, HandBack, IdempotencyKey, LeaseClaim, LeaseId, ListedAgent, NewTask, Registration,
+    TaskId, WorkerId,
 };
 use crate::store::{Copied, DueTask, Store, StoreError};
 use rustix::process::setpriority_process;
@@ -267,6 +268,11 @@ impl Engine {
 
     pub async fn configure(&self, change: ConfigChange) -> Result<(), EngineError> {
         self.ask(|reply| Command::Configure { change, reply }).await
+    }
+
+    /// Takes in Membridge's list of agents, each once; says for how many there was no room.
+    pub async fn sync(&self, agents: Vec<ListedAgent>) -> Result<usize, EngineError> {
+        self.ask(|reply| Command::Sync { agents, reply }).await
     }
 
     /// Lets the hot file go of what stands in the archive.

@@ -8,12 +8,14 @@
 use super::WorkerView;
 use super::retention::ServedTime;
 use crate::clock::{Mono, Now};
-use crate::domain::{Candidate, Task, Worker, WorkerId, WorkerStatus, context_key};
+use crate::domain::{self, Candidate, Task, Worker, WorkerId, WorkerStatus, context_key};
 use crate::store::StoredWorker;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// A worker that gives no sign of life for this long is offline.
 const SILENCE_MS: u64 = 60_000;
+/// A worker that Membridge's lists are without for this long is not listed any more.
+const ABSENCE_MS: u64 = 60_000;
 /// The most workers that may be registered.
 pub const WORKERS_MAX: usize = 10_000;
 
@@ -25,6 +27,10 @@ struct Slot {
     rests_until: Option<Mono>,
     /// Of its tasks, one after the other; memory alone, a restart begins anew.
     provider_failures: u32,
+    /// When Membridge saw it last, as its newest list had it.
+    last_seen: Option<i64>,
+    /// Since when Membridge's lists are without it.
+    unlisted_since: Option<Mono>,
 }
 
 #[derive(Default)]
@@ -77,6 +83,8 @@ impl Workers {
                     alive: true,
                     rests_until: None,
                     provider_failures: 0,
+                    last_seen: None,
+                    unlisted_since: None,
                 };
                 self.slots.insert(id.clone(), slot);
                 self.checks.insert((silent_at, id.clone()));
@@ -137,6 +145,8 @@ impl Workers {
                 slot.stored.last_heartbeat = before.stored.last_heartbeat;
                 slot.alive = before.alive || was_online(&id);
                 slot.provider_failures = before.provider_failures;
+                slot.last_seen = before.last_seen;
+                slot.unlisted_since = before.unlisted_since;
                 let check = (slot.silent_at, id.clone());
                 self.checks.retain(|(_, other)| *other != id);
                 self.checks.insert(check);
@@ -196,6 +206,28 @@ impl Workers {
             }
         }
         None
+    }
+
+    /// Keeps when Membridge saw it last; true when that is later than what was known before.
+    pub fn is_seen_anew(&mut self, id: &WorkerId, last_seen: Option<i64>) -> bool {
+        let Some(slot) = self.slots.get_mut(id) else { return false };
+        let before = std::mem::replace(&mut slot.last_seen, last_seen);
+        before.is_some() && last_seen > before
+    }
+
+    /// The records, as they are to become, of those that the lists have been without for too long.
+    pub fn unlisted(&mut self, listed: &HashSet<&WorkerId>, now: Mono) -> Vec<Worker> {
+        let mut gone = Vec::new();
+        for (id, slot) in &mut self.slots {
+            if listed.contains(id) {
+                slot.unlisted_since = None;
+            } else if let Some(worker) = domain::unlist(&slot.stored.worker) {
+                let since = *slot.unlisted_since.get_or_insert(now);
+                gone.extend((since.after_ms(ABSENCE_MS) <= now).then_some(worker));
+            }
+        }
+        gone.sort_by_key(|worker| worker.seq);
+        gone
     }
 
     pub fn next_check(&self) -> Option<Mono> {

@@ -21,6 +21,8 @@ pub struct ApiError {
     /// A stable snake_case word for programs.
     pub code: &'static str,
     error: Value,
+    /// What a person can act on, where `error` has to be a word that programs know.
+    detail: Option<String>,
     /// The text stands in `message` too, where today's clients look for what is wrong with a body.
     in_message: bool,
     retry_after_seconds: Option<u64>,
@@ -35,6 +37,7 @@ impl ApiError {
             status,
             code,
             error: Value::String(error.into()),
+            detail: None,
             in_message: false,
             retry_after_seconds: None,
             allow: None,
@@ -76,14 +79,27 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, text).retry_after(1)
     }
 
-    fn retry_after(self, seconds: u64) -> Self {
+    pub fn with_detail(self, detail: String) -> Self {
+        ApiError { detail: Some(detail), ..self }
+    }
+
+    pub fn retry_after(self, seconds: u64) -> Self {
         ApiError { retry_after_seconds: Some(seconds), ..self }
+    }
+
+    /// What ran for a caller ended without an answer; the log says why.
+    pub fn cut_off() -> Self {
+        let text = "The request was cut off; the server's log says why";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "cut_off", text)
     }
 
     pub fn into_answer(self) -> Answer {
         let mut body = json!({ "error": self.error, "code": self.code });
         if self.in_message {
             body["message"] = self.error;
+        }
+        if let Some(detail) = self.detail {
+            body["detail"] = detail.into();
         }
         let mut answer = json(self.status, &body);
         let headers = answer.headers_mut();

@@ -4,6 +4,7 @@
 //! GET    /api/runtime/health
 //! GET    /api/runtime/config
 //! POST   /api/runtime/config
+//! DELETE /api/runtime/config
 //! POST   /api/runtime/test-connection
 //! GET    /api/runtime/workers
 //! POST   /api/runtime/workers
@@ -36,10 +37,15 @@
 //! GET    /api/runtime/audit
 //! GET    /api/runtime/stats
 //! GET    /api/runtime/events
+//! GET    /api/membridge/health
+//! GET    /api/membridge/projects
+//! GET    /api/membridge/projects/:cid/leadership
+//! GET    /api/membridge/projects/:cid/nodes
+//! POST   /api/membridge/projects/:cid/leadership/select
 //! ```
 //!
-//! Each of them also behind `/l/<lease_id>`, which names the lease for clients that can only be given
-//! a base URL. Must stay true: paths match without regard to case, one trailing slash is tolerated, an
+//! Those of `/api/runtime` also behind `/l/<lease_id>`, which names the lease for clients that can only
+//! be given a base URL. Must stay true: paths match without regard to case, one trailing slash is tolerated, an
 //! id is one percent-decoded segment (`CONTRACT §1`); `docs/API.md` lists the same, a test compares.
 
 use super::form::decode_segment;
@@ -51,6 +57,7 @@ pub enum Endpoint {
     Health,
     Config,
     SetConfig,
+    ClearConfig,
     TestConnection,
     Workers,
     Register,
@@ -83,6 +90,11 @@ pub enum Endpoint {
     Audit,
     Stats,
     Events,
+    MembridgeHealth,
+    Projects,
+    Leadership,
+    Nodes,
+    SelectPrimary,
 }
 
 impl Endpoint {
@@ -92,12 +104,19 @@ impl Endpoint {
     }
 }
 
-/// A path below `/api/runtime`, `:` for the segment that is an id, and what each method does there.
+/// A path below `/api/runtime` or `/api/membridge`, `:` for the segment that is an id, and what each method does there.
 type Row = (&'static [&'static str], &'static [(Method, Endpoint)]);
 
 const ROWS: &[Row] = &[
     (&["health"], &[(Method::GET, Endpoint::Health)]),
-    (&["config"], &[(Method::GET, Endpoint::Config), (Method::POST, Endpoint::SetConfig)]),
+    (
+        &["config"],
+        &[
+            (Method::GET, Endpoint::Config),
+            (Method::POST, Endpoint::SetConfig),
+            (Method::DELETE, Endpoint::ClearConfig),
+        ],
+    ),
     (&["test-connection"], &[(Method::POST, Endpoint::TestConnection)]),
     (&["workers"], &[(Method::GET, Endpoint::Workers), (Method::POST, Endpoint::Register)]),
     (
@@ -130,6 +149,14 @@ const ROWS: &[Row] = &[
     (&["audit"], &[(Method::GET, Endpoint::Audit)]),
     (&["stats"], &[(Method::GET, Endpoint::Stats)]),
     (&["events"], &[(Method::GET, Endpoint::Events)]),
+];
+
+const MEMBRIDGE_ROWS: &[Row] = &[
+    (&["health"], &[(Method::GET, Endpoint::MembridgeHealth)]),
+    (&["projects"], &[(Method::GET, Endpoint::Projects)]),
+    (&["projects", ":", "leadership"], &[(Method::GET, Endpoint::Leadership)]),
+    (&["projects", ":", "nodes"], &[(Method::GET, Endpoint::Nodes)]),
+    (&["projects", ":", "leadership", "select"], &[(Method::POST, Endpoint::SelectPrimary)]),
 ];
 
 /// A request's way, once it is known.
@@ -175,10 +202,12 @@ pub fn route(method: &Method, path: &str) -> Routed {
     let is = |place: usize, word: &str| {
         segments.get(place).is_some_and(|segment| segment.eq_ignore_ascii_case(word))
     };
-    if !(is(0, "api") && is(1, "runtime")) {
-        return Routed::NotFound;
-    }
-    let Some((_, methods)) = ROWS.iter().find(|(row, _)| matches(row, &segments[2..])) else {
+    let rows = match is(0, "api") {
+        true if is(1, "runtime") => ROWS,
+        true if is(1, "membridge") && lease.is_none() => MEMBRIDGE_ROWS,
+        _ => return Routed::NotFound,
+    };
+    let Some((_, methods)) = rows.iter().find(|(row, _)| matches(row, &segments[2..])) else {
         return Routed::NotFound;
     };
     let as_get = if method == Method::HEAD { &Method::GET } else { method };
@@ -248,13 +277,14 @@ mod tests {
         assert_eq!(found, to(Endpoint::Heartbeat, "t", Some("abc")));
         assert_eq!(route(&Method::GET, "/l/abc/other"), Routed::NotFound);
         assert_eq!(route(&Method::GET, "/l/abc/l/abc/api/runtime/stats"), Routed::NotFound);
+        assert_eq!(route(&Method::GET, "/l/abc/api/membridge/projects"), Routed::NotFound);
     }
 
     #[test]
     fn a_known_path_says_what_it_allows() {
         let allow = |method| route(&method, "/api/runtime/config");
-        assert_eq!(allow(Method::PUT), Routed::WrongMethod("GET, HEAD, POST".into()));
-        assert_eq!(allow(Method::OPTIONS), Routed::Options("GET, HEAD, POST".into()));
+        assert_eq!(allow(Method::PUT), Routed::WrongMethod("GET, HEAD, POST, DELETE".into()));
+        assert_eq!(allow(Method::OPTIONS), Routed::Options("GET, HEAD, POST, DELETE".into()));
         let found = route(&Method::HEAD, "/api/runtime/health");
         assert_eq!(found, to(Endpoint::Health, "", None));
     }

@@ -297,11 +297,15 @@ pub fn claim(payload: &Payload) -> Result<ClaimFields, Invalid> {
 #[derive(Clone, PartialEq)]
 pub struct Config {
     pub membridge_server_url: BaseUrl,
-    pub admin_key: String,
+    /// None keeps the known one.
+    pub admin_key: Option<String>,
 }
 
-/// `POST /config`
-pub fn config(payload: &Payload) -> Result<Config, Invalid> {
+/// `POST /config`. The key may be left out, or null, where `has_key_for` the address.
+pub fn config(
+    payload: &Payload,
+    has_key_for: impl Fn(&BaseUrl) -> bool,
+) -> Result<Config, Invalid> {
     let mut fields = Fields::required(payload)?;
     let url = match fields.raw("membridge_server_url") {
         Some(Value::String(text)) if text.len() <= URL_CHARS_MAX => parse_base_url(text).ok(),
@@ -313,8 +317,11 @@ pub fn config(payload: &Payload) -> Result<Config, Invalid> {
         }
         _ => drop(fields.text("membridge_server_url", 0, usize::MAX)),
     }
-    let admin_key = fields.text("admin_key", 1, ADMIN_KEY_CHARS_MAX);
-    if !admin_key.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+    let left_out = matches!(fields.raw("admin_key"), None | Some(Value::Null));
+    let keeps = left_out && url.as_ref().is_some_and(has_key_for);
+    let admin_key = (!keeps).then(|| fields.text("admin_key", 1, ADMIN_KEY_CHARS_MAX));
+    let visible = |key: &String| key.bytes().all(|byte| (0x21..0x7f).contains(&byte));
+    if !admin_key.as_ref().is_none_or(visible) {
         fields.fail("admin_key", "String must contain visible ASCII characters only");
     }
     let fallback = || parse_base_url("http://localhost").expect("a valid address");

@@ -145,6 +145,7 @@ struct WorkerJson<'a> {
     registered_at: i64,
     active_leases: u32,
     draining: bool,
+    from_membridge: bool,
     cooling: Option<CoolingJson<'a>>,
     pushed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,6 +172,7 @@ pub fn worker(view: &WorkerView) -> impl Serialize + '_ {
         registered_at: worker.registered_at,
         active_leases: view.active_leases,
         draining: worker.draining,
+        from_membridge: worker.from_membridge,
         cooling: worker.cooling.as_ref().map(CoolingJson::from),
         pushed: view.pushed,
         agent_version: worker.agent_version.as_deref(),

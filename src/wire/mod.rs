@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod explain;
 mod fields;
+mod membridge;
 
 pub use bulk::{changed_many, many};
 pub use decode::{
@@ -20,3 +21,4 @@ pub use encode::{
 };
 pub use explain::{attempts, waiting};
 pub use fields::{Fields, Invalid, Payload};
+pub use membridge::{Agents, Selection, agents, leadership, selection};

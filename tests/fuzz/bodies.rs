@@ -8,8 +8,10 @@ use bloom_runtime::wire::{self, Invalid, Payload};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 const BODIES: &str = include_str!("corpus/bodies.txt");
+const MEMBRIDGE: &str = include_str!("corpus/membridge.txt");
 
 fn read(content_type: &str, bytes: &[u8]) -> Result<Payload, u16> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -96,11 +98,19 @@ fn decode_all(payload: &Payload, body: usize) -> Result<(), TestCaseError> {
         Ok(ttl) => prop_assert!(ttl.is_none_or(|ttl| (1..=86_400).contains(&ttl))),
         Err(invalid) => check(&invalid, body)?,
     }
-    match wire::config(payload) {
+    match wire::config(payload, |_| body.is_multiple_of(2)) {
         Ok(config) => {
             prop_assert!(config.membridge_server_url.as_str().starts_with("http"));
-            prop_assert!((1..=1024).contains(&config.admin_key.len()));
-            prop_assert!(config.admin_key.bytes().all(|byte| byte.is_ascii_graphic()));
+            let key = config.admin_key.unwrap_or_else(|| "kept".into());
+            prop_assert!((1..=1024).contains(&key.len()));
+            prop_assert!(key.bytes().all(|byte| byte.is_ascii_graphic()));
+        }
+        Err(invalid) => check(&invalid, body)?,
+    }
+    match wire::selection(payload) {
+        Ok(selection) => {
+            prop_assert!((1..=512).contains(&selection.primary_node_id.len()));
+            prop_assert!(selection.lease_seconds.is_none_or(|s| (60..=86_400).contains(&s)));
         }
         Err(invalid) => check(&invalid, body)?,
     }
@@ -110,6 +120,29 @@ fn decode_all(payload: &Payload, body: usize) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(config("tests/fuzz/found/bodies.txt"))]
+
+    #[test]
+    fn whatever_membridge_says_is_read_or_left_alone(bytes in mutated(MEMBRIDGE)) {
+        if let Some(agents) = wire::agents(&bytes) {
+            let names: HashSet<_> = agents.good.iter().map(|agent| &agent.id).collect();
+            prop_assert_eq!(names.len(), agents.good.len(), "each once");
+            for agent in &agents.good {
+                prop_assert!((1..=128).contains(&utf16(&agent.id.0)) && agent.url.len() <= 2048);
+                prop_assert!(agent.last_seen.is_none_or(|at| (0..1 << 53).contains(&at)));
+            }
+            prop_assert!(agents.bad.iter().all(|complaint| complaint.len() < 1_000));
+        }
+        let told = wire::leadership(bytes.clone());
+        match serde_json::from_slice::<Value>(&bytes) {
+            Ok(Value::Object(theirs)) => {
+                let ours = serde_json::from_slice::<Value>(&told).expect("still JSON");
+                prop_assert!(theirs.iter().all(|(key, value)| ours[key] == *value));
+            }
+            Ok(_) => prop_assert_eq!(told, bytes, "nothing to add to"),
+            // What is no JSON is not passed on at all.
+            Err(_) => {}
+        }
+    }
 
     #[test]
     fn a_body_is_read_as_what_it_is_or_refused(bytes in mutated(BODIES), kind in 0usize..4) {

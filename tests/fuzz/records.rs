@@ -188,7 +188,7 @@ fn worker() -> impl Strategy<Value = StoredWorker> {
         (worker_id(), prop::sample::select(WorkerStatus::ALL.to_vec())),
         any::<[String; 2]>(),
         (texts(), texts(), any::<[Option<String>; 3]>()),
-        (any::<bool>(), prop::option::of(cooling()), any::<bool>()),
+        (any::<[bool; 3]>(), prop::option::of(cooling())),
     )
         .prop_map(
             |(numbers, (id, status), [url, db_sha], (labels, ip_addrs, versions), rests)| {
@@ -210,9 +210,10 @@ fn worker() -> impl Strategy<Value = StoredWorker> {
                         agent_version,
                         os_info,
                         install_method,
-                        draining: rests.0,
+                        draining: rests.0[0],
+                        from_membridge: rests.0[1],
                         cooling: rests.1,
-                        claims: rests.2,
+                        claims: rests.0[2],
                     },
                     last_heartbeat,
                 }

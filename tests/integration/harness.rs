@@ -111,6 +111,8 @@ impl Setup {
         if !self.stock_limits {
             command.env("RATE_LIMIT_PER_MINUTE", "0");
         }
+        // Each server would otherwise ask whatever stands at Membridge's usual address.
+        command.env("MEMBRIDGE_SYNC_SECONDS", "0");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

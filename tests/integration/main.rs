@@ -23,6 +23,9 @@ mod http;
 mod keys;
 mod log;
 mod main_job;
+mod membridge;
+#[path = "../standin/membridge.rs"]
+mod membridge_standin;
 #[path = "../standin/messages.rs"]
 mod messages;
 mod operations;

@@ -5,7 +5,7 @@
 
 use super::Core;
 use super::tasks::Beat;
-use crate::domain::{self, Audit, Entity, LeaseClaim};
+use crate::domain::{self, LeaseClaim};
 use crate::engine::batch::Batch;
 use crate::engine::waiting::Waiter;
 use crate::engine::{Command, ConfigChange, EngineError};
@@ -73,6 +73,10 @@ impl Core {
                 self.configure(batch, change);
                 batch.answer(reply, Ok(()));
             }
+            Command::Sync { agents, reply } => {
+                let left_out = self.sync(batch, &agents);
+                batch.answer(reply, Ok(left_out));
+            }
             Command::Archived { copied, reply } => {
                 let result = self.archived(batch, copied);
                 batch.answer(reply, result);
@@ -97,13 +101,7 @@ impl Core {
         if change.settings.is_some() {
             batch.changes.settings = change.settings;
         }
-        let audit = Audit {
-            entity: Entity::Config,
-            entity_id: "singleton".into(),
-            actor: "admin".into(),
-            detail: change.detail,
-        };
-        self.tell(batch, change.kind, "singleton".into(), Some(audit));
+        self.tell(batch, change.kind, change.audit.entity_id.clone(), Some(change.audit));
     }
 
     /// Lets go of what stands in the archive, unless it has changed since it was copied.

@@ -217,6 +217,7 @@ impl Core {
             }
             Command::Many { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Register { reply, .. } => batch.answer(reply, Err(refusal)),
+            Command::Sync { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Drain { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Remove { reply, .. }
             | Command::Configure { reply, .. }

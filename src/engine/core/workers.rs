@@ -129,7 +129,7 @@ impl Core {
         }
     }
 
-    fn change_worker(
+    pub(super) fn change_worker(
         &mut self,
         batch: &mut Batch<'_>,
         worker: Worker,
@@ -159,8 +159,10 @@ impl Core {
     }
 
     pub(super) fn heard_of(&mut self, batch: &mut Batch<'_>, id: &WorkerId) {
-        if self.is_paused(batch.now.mono) && !self.workers.is_alive(id) {
-            // Its return would be a change; the next sign of life tells of it.
+        let shown = self.workers.stored(id).and_then(|stored| domain::show_life(&stored.worker));
+        let is_change = shown.is_some() || !self.workers.is_alive(id);
+        if self.is_paused(batch.now.mono) && is_change {
+            // The next sign of life tells of it.
             return;
         }
         batch.touched_workers.insert(id.clone());
@@ -168,6 +170,10 @@ impl Core {
             self.may_match = true;
             let detail = format!("Worker {id} is back");
             self.tell_of_worker(batch, EventKind::WorkerOnline, id, "runtime", detail);
+        }
+        if let Some(worker) = shown {
+            let detail = format!("Worker {id} shows that it is there");
+            self.change_worker(batch, worker, EventKind::WorkerOnline, "runtime", detail);
         }
     }
 

@@ -5,9 +5,9 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 /// Every path of §3 with what it allows; `{task}` and the like are filled by the test.
-const ALLOWED: [(&str, &str); 23] = [
+const ALLOWED: [(&str, &str); 24] = [
     ("/api/runtime/health", "GET HEAD"),
-    ("/api/runtime/config", "GET HEAD POST"),
+    ("/api/runtime/config", "GET HEAD POST DELETE"),
     ("/api/runtime/test-connection", "POST"),
     ("/api/runtime/workers", "GET HEAD POST"),
     ("/api/runtime/workers/w", "GET HEAD DELETE"),
@@ -28,6 +28,7 @@ const ALLOWED: [(&str, &str); 23] = [
     ("/api/runtime/audit", "GET HEAD"),
     ("/api/runtime/stats", "GET HEAD"),
     ("/api/runtime/events", "GET HEAD"),
+    ("/api/membridge/projects/p/leadership/select", "POST"),
     ("/l/{lease}/api/runtime/llm-tasks/{task}/heartbeat", "POST"),
 ];
 

@@ -5,7 +5,7 @@
 
 use crate::power_loss::dice::Dice;
 use bloom_runtime::domain::{
-    self, CompletionStatus, DesiredFormat, EventKind, HandBack, IdempotencyKey, LeaseClaim,
+    self, Audit, CompletionStatus, DesiredFormat, EventKind, HandBack, IdempotencyKey, LeaseClaim,
     LeaseId, Metrics, NewTask, Policy, Registration, Retry, TaskId, TaskSpec, WorkerId,
 };
 use bloom_runtime::engine::{
@@ -97,7 +97,7 @@ pub fn add_any(
             let change = ConfigChange {
                 settings: Some(settings),
                 kind: EventKind::ConfigUpdated,
-                detail: "url".into(),
+                audit: Audit::of_config("admin", "url".into()),
             };
             batch.push(Command::Configure { change, reply: oneshot::channel().0 });
         }

@@ -7,7 +7,7 @@ use super::drive::Drive;
 use super::facts::{self, Answer, Ask, Call};
 use crate::disk::Disk;
 use bloom_runtime::clock::{Mono, Now};
-use bloom_runtime::domain::{EventKind, WorkerId};
+use bloom_runtime::domain::{Audit, EventKind, WorkerId};
 use bloom_runtime::engine::{
     ClaimAnswer, Command, Completed, ConfigChange, Core, EngineError, LeaseAnswer, LeaseView,
     NewLease, Query, Reply, TaskView, WorkerView,
@@ -157,7 +157,8 @@ fn command(ask: Ask) -> (Command, Option<Listener>) {
         }
         Ask::HeardOf(worker) => (Command::HeardOf { worker: WorkerId(worker) }, None),
         Ask::Configure { settings, detail } => {
-            let change = ConfigChange { settings, kind: EventKind::ConfigUpdated, detail };
+            let audit = Audit::of_config("admin", detail);
+            let change = ConfigChange { settings, kind: EventKind::ConfigUpdated, audit };
             with(carried, |reply| Command::Configure { change, reply })
         }
         Ask::Archived(copied) => with(carried, |reply| Command::Archived { copied, reply }),
