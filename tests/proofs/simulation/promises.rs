@@ -5,10 +5,10 @@
 //! answers and records (`model`, `check`).
 
 use super::check::{Checked, ensure, same};
-use super::facts::{Answer, Ask, Call, DelayFacts, TaskFacts, task_id};
+use super::facts::{Answer, Ask, Call, DelayFacts, TaskFacts, lease_id};
 use super::fleet::SECOND;
 use super::model::again::{FREE, TERMINAL};
-use super::model::{Model, Row};
+use super::model::{Change, Model, Row};
 use bloom_runtime::domain::{LeaseEnd, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -174,10 +174,15 @@ impl Ledger {
             }
         }
         for (call, task, _) in &noted.rests {
-            let id = task_id(*task).to_string();
-            let first = model.told.iter().any(|told| told.kind == "task_released" && told.id == id);
-            if let (true, Some(Answer::Task(facts, _))) = (first, answers.get(call)) {
-                let holder = &facts.past.last().expect("it was held").lease.worker;
+            let Some(Answer::Task(facts, _)) = answers.get(call) else { continue };
+            let lease = &facts.past.last().expect("it was held").lease;
+            let id = lease_id(lease.number).to_string();
+            let ended_now = |told: &Change| {
+                told.kind == "task_released"
+                    && told.audit.as_ref().is_some_and(|line| line.id == id)
+            };
+            if model.told.iter().any(ended_now) {
+                let holder = &lease.worker;
                 let resting = model.workers.get(holder).is_some_and(|m| m.rest.is_some());
                 // Which of several that were answered came first is not seen here; the others did nothing.
                 let same = noted.rests.iter().filter(|(_, other, _)| other == task);
