@@ -139,6 +139,7 @@ fn try_work(flags: &WorkerFlags) -> Result<(), Failure> {
         root: config.root,
         sessions: sessions.transpose()?,
         grace: config.grace,
+        lease_seconds: config.lease_seconds,
         environment,
     };
     worker::run(worker, Arc::new(SystemClock::new()), stop).map_err(unusable)
@@ -419,6 +420,7 @@ fn start_worker(
         root: None,
         sessions: None,
         grace: worker::DEFAULT_GRACE,
+        lease_seconds: worker::DEFAULT_LEASE_SECONDS,
         environment: worker::child_environment(config::environment_for_children()),
     };
     let stop = Arc::new(Stop::new());

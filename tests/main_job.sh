@@ -36,6 +36,7 @@ else
 fi
 
 : >"$work/env"
+: >"$work/server.log"
 start_server() {
     RATE_LIMIT_PER_MINUTE=0 "$program" serve --env-file "$work/env" --data-dir "$work/data" \
         --port "$1" 2>>"$work/server.log" &

@@ -2,6 +2,7 @@
 # The long forms of the proofs (docs/RELIABILITY.md): ten thousand fleets in any weather, a simulated
 # year, every disk fault, thousands of power cuts. CI runs the short forms with the other tests. Says what
 # it does and how long each took; words that are given choose among the proofs, like `cargo test` does.
+# `chaos` is the one with real programs: 500 tasks on 10 workers while workers and the server are killed.
 #   sh tests/proofs.sh [WORD...]
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +19,17 @@ prove() { # prove WHAT WORD...
     printf '== took %s s\n' "$(($(date +%s) - began))"
 }
 
+chaos() {
+    export BLOOM_CHAOS_TASKS="${BLOOM_CHAOS_TASKS:-500}"
+    export BLOOM_CHAOS_WORKERS="${BLOOM_CHAOS_WORKERS:-10}"
+    printf '\n== %s tasks on %s real workers\n' "$BLOOM_CHAOS_TASKS" "$BLOOM_CHAOS_WORKERS"
+    cargo test --locked --profile proof --test integration chaos -- --nocapture
+}
+
+if [ "$*" = chaos ]; then
+    chaos
+    exit
+fi
 printf '== building\n'
 cargo test --locked --profile proof --test proofs --no-run
 if [ $# -gt 0 ]; then
@@ -29,3 +41,4 @@ year=simulation::twenty_workers_live
 prove "$BLOOM_DAYS simulated days of twenty workers" "$year"
 prove "$BLOOM_SEEDS seeds of a fleet in any weather" "$fleets"
 prove "everything else" --skip "$year" --skip "$fleets"
+chaos

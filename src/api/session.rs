@@ -20,6 +20,7 @@ use hyper::header::{HeaderMap, SET_COOKIE};
 use hyper::{Method, StatusCode, Uri};
 use serde_json::json;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What a request showed.
@@ -47,6 +48,8 @@ pub struct SignIns {
     record: Mutex<Sessions>,
     /// Records reach the disk in the order in which they were made.
     saving: tokio::sync::Mutex<()>,
+    /// A session has ended that the disk does not know of: it refused.
+    unsaved: AtomicBool,
 }
 
 impl SignIns {
@@ -74,16 +77,25 @@ impl SignIns {
             signer: Signer::new(secret.expose(), key.expose()),
             record: Mutex::new(record),
             saving: tokio::sync::Mutex::default(),
+            unsaved: AtomicBool::new(false),
         })))
     }
 
     /// The session that a request carries, if it is good.
     fn session(&self, headers: &HeaderMap, now: i64) -> Option<Session> {
         let mut signed = cookies(headers).filter_map(|value| self.signer.read(value, now));
-        signed.find(|session| {
-            let record = self.record.lock().expect("no holder panics");
-            !record.has_ended(&session.id, session.ends_at)
-        })
+        signed.find(|session| !self.has_ended(session))
+    }
+
+    /// The session that is to be ended: also one whose end has not reached the disk.
+    fn to_end(&self, headers: &HeaderMap, now: i64) -> Option<Session> {
+        let mut signed = cookies(headers).filter_map(|value| self.signer.read(value, now));
+        signed.find(|session| !self.has_ended(session) || self.unsaved.load(Ordering::Relaxed))
+    }
+
+    fn has_ended(&self, session: &Session) -> bool {
+        let record = self.record.lock().expect("no holder panics");
+        record.has_ended(&session.id, session.ends_at)
     }
 
     /// Ends a session at once, and then on disk.
@@ -95,7 +107,9 @@ impl SignIns {
             record.end(session.id, session.ends_at);
             record.clone()
         };
-        engine.keep_sessions(record, Some(audit)).await
+        let saved = engine.keep_sessions(record, Some(audit)).await;
+        self.unsaved.store(saved.is_err(), Ordering::Relaxed);
+        saved
     }
 }
 
@@ -191,7 +205,10 @@ impl App {
     }
 
     pub(super) async fn sign_out(&self, call: &Call) -> Result<Answer, ApiError> {
-        if let (Some(sign_ins), Some(session)) = (&self.sign_ins, self.session_of(&call.headers)) {
+        let now = self.clock.now().wall;
+        let own = self.sign_ins.as_ref();
+        let found = own.and_then(|own| Some((own, own.to_end(&call.headers, now)?)));
+        if let Some((sign_ins, session)) = found {
             let (sign_ins, engine) = (sign_ins.clone(), self.engine.clone());
             // To its end, also when the caller hangs up in the middle.
             let ending = tokio::spawn(async move { sign_ins.end(&engine, session).await });

@@ -53,6 +53,9 @@ pub struct WorkerFlags {
     /// what running tasks get to finish at SIGTERM, 0 to 3600 (default 10)
     #[argh(option, arg_name = "seconds", from_str_fn(grace))]
     pub grace: Option<u64>,
+    /// how long a task waits for another machine when this one has died, 5 to 3600 (default 90)
+    #[argh(option, arg_name = "seconds", from_str_fn(lease_seconds))]
+    pub lease_seconds: Option<u32>,
     /// settings file (default /etc/bloom-runtime.env, which may be absent)
     #[argh(option, arg_name = "file")]
     pub env_file: Option<PathBuf>,
@@ -62,6 +65,13 @@ fn grace(value: &str) -> Result<u64, String> {
     match value.parse() {
         Ok(seconds @ 0..=3600) => Ok(seconds),
         _ => Err("it is not a number from 0 to 3600; write for example --grace 60".into()),
+    }
+}
+
+fn lease_seconds(value: &str) -> Result<u32, String> {
+    match value.parse() {
+        Ok(seconds @ 5..=3600) => Ok(seconds),
+        _ => Err("it is not a number from 5 to 3600; write for example --lease-seconds 60".into()),
     }
 }
 
@@ -85,12 +95,13 @@ mod tests {
     #[test]
     fn what_a_worker_may_do_is_said_by_flags() {
         let line = "worker --server http://h:1 --name n --agents a.json --root /srv --sessions \
-                    --state-dir /s --grace 0";
+                    --state-dir /s --grace 0 --lease-seconds 5";
         let Ok(Command::Worker(flags)) = parse_line(line) else { panic!() };
         assert_eq!(flags.agents.as_deref(), Some(Path::new("a.json")));
         assert_eq!(flags.root.as_deref(), Some(Path::new("/srv")));
         assert_eq!(flags.state_dir.as_deref(), Some(Path::new("/s")));
-        assert!(flags.sessions && flags.grace == Some(0));
+        assert!(flags.sessions && flags.grace == Some(0) && flags.lease_seconds == Some(5));
+        assert!(parse_line("worker --server http://h:1 --name n --lease-seconds 4").is_err());
         assert!(parse_line("worker --server http://h:1 --name n --grace 3601").is_err());
     }
 }

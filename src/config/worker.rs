@@ -14,7 +14,7 @@ use super::error::{ConfigError, shown};
 use super::sources::{self, ReadFile, Sources};
 use super::{BaseUrl, Secret, log_level, parse_base_url};
 use crate::cli::WorkerFlags;
-use crate::worker::{Agents, DEFAULT_GRACE};
+use crate::worker::{Agents, DEFAULT_GRACE, DEFAULT_LEASE_SECONDS};
 
 /// Longest worker name and label, in characters (CONTRACT §3).
 const MAX_NAME_CHARS: usize = 128;
@@ -35,6 +35,7 @@ pub struct WorkerConfig {
     /// Where sessions are kept; none: they are off. An absolute path.
     pub state_dir: Option<PathBuf>,
     pub grace: Duration,
+    pub lease_seconds: u32,
     pub runtime_api_key: Option<Secret>,
     pub log_level: LevelFilter,
 }
@@ -83,6 +84,7 @@ impl WorkerConfig {
             root: flags.root.as_deref().map(root).transpose()?,
             state_dir: state_dir(flags, default_state_dir)?,
             grace: flags.grace.map_or(DEFAULT_GRACE, Duration::from_secs),
+            lease_seconds: flags.lease_seconds.unwrap_or(DEFAULT_LEASE_SECONDS),
             runtime_api_key: sources.header_secret("RUNTIME_API_KEY")?,
             log_level: log_level(&sources)?,
         })

@@ -23,10 +23,8 @@ use std::time::Duration;
 
 /// How much of the end of stderr is kept.
 const STDERR_LIMIT_BYTES: usize = 64 * 1024;
-/// Between TERM and KILL when a task's own time is up.
-const GRACE_MS: u64 = 5_000;
-/// The same when the worker stops and somebody waits for it.
-pub const STOP_GRACE_MS: u64 = 2_000;
+/// Between TERM and KILL, when a task's own time is up or the worker stops.
+pub const GRACE_MS: u64 = 5_000;
 /// How much is kept of an output that nobody reads as it comes, in bytes.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// How long the pipes may stay open once every process we know of is dead.
@@ -101,14 +99,9 @@ pub fn run<O: Output>(order: Order, output: O, watch: &Arc<Watch>) -> io::Result
     group.announce_exit(watch)?;
 
     let ending = watch.wait_for_ending(started.after_ms(order.timeout_ms));
-    let grace_ms = match ending {
-        Ending::TimedOut => Some(GRACE_MS),
-        Ending::Stopped => Some(STOP_GRACE_MS),
-        _ => None,
-    };
-    if let Some(grace_ms) = grace_ms {
+    if matches!(ending, Ending::TimedOut | Ending::Stopped) {
         group.signal(Signal::TERM);
-        watch.wait_in_grace(watch.now().after_ms(grace_ms));
+        watch.wait_in_grace(watch.now().after_ms(GRACE_MS));
     }
     let status = group.kill(watch)?;
     let duration_ms = watch.now().0 - started.0;

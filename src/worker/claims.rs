@@ -17,10 +17,6 @@ use std::time::Duration;
 
 /// How long a claim waits at the server for a task.
 const CLAIM_WAIT_SECONDS: u64 = 25;
-/// The lease that is asked for. Short, because heartbeats renew it for as long as the task takes: it
-/// is how long a task waits whose claim was granted but never heard of (the server died between its
-/// commit and its answer).
-const LEASE_SECONDS: u64 = 90;
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(CLAIM_WAIT_SECONDS + 10);
 const PROBE_AGAIN: Duration = Duration::from_secs(30);
 /// Between tries of what a person has to mend first: a wrong key, a wrong address.
@@ -133,7 +129,8 @@ fn needs_a_person(fault: &CallError) -> bool {
 fn claim(worker: &Arc<Worker>) -> Result<bool, CallError> {
     let path = format!("/api/runtime/workers/{}/claim", segment(&worker.config.name));
     let asked = worker.clock.now().mono;
-    let wish = json!({ "wait_seconds": CLAIM_WAIT_SECONDS, "lease_seconds": LEASE_SECONDS });
+    let lease_seconds = worker.config.lease_seconds;
+    let wish = json!({ "wait_seconds": CLAIM_WAIT_SECONDS, "lease_seconds": lease_seconds });
     let answer = worker.client.post(&path, &wish, CLAIM_TIMEOUT)?;
     if answer.status == 204 {
         let waited_ms = worker.clock.now().mono.0 - asked.0;

@@ -49,11 +49,15 @@ use watch::Watch;
 const STOPPING_CALL: Duration = Duration::from_secs(5);
 /// What the end of those that got no more time may take: TERM, KILL, and one call to hand it back.
 const KILLING: Duration =
-    Duration::from_millis(child::STOP_GRACE_MS + 1_000).saturating_add(STOPPING_CALL);
+    Duration::from_millis(child::GRACE_MS + 1_000).saturating_add(STOPPING_CALL);
 /// How long the answer to a claim is waited for that was granted just before we signed off.
 const LAST_CLAIM: Duration = Duration::from_millis(500);
 /// What a task gets when the worker is told to stop and nothing else was said.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// A lease when nothing else was said. Short, because heartbeats renew it for as long as the task takes:
+/// it is how long a task waits whose machine died, or whose claim was granted but never heard of (the
+/// server died between its commit and its answer).
+pub const DEFAULT_LEASE_SECONDS: u32 = 90;
 
 /// Everything that a worker has to be told. No `Debug`: it holds the key (P10).
 pub struct WorkerConfig {
@@ -74,6 +78,8 @@ pub struct WorkerConfig {
     pub sessions: Option<Sessions>,
     /// What running tasks get to finish once the worker is told to stop.
     pub grace: Duration,
+    /// The lease that is asked for.
+    pub lease_seconds: u32,
     /// The environment of every child, from [`child_environment`].
     pub environment: Vec<(OsString, OsString)>,
 }

@@ -11,7 +11,8 @@ use super::verdict::{Code, Failure};
 use super::watch::{Ending, NEVER, Watch};
 use super::zone::offset_seconds;
 use super::{
-    Agents, DEFAULT_GRACE, Granted, Lease, Policy, Sessions, Task, WorkerConfig, child_environment,
+    Agents, DEFAULT_GRACE, DEFAULT_LEASE_SECONDS, Granted, Lease, Policy, Sessions, Task,
+    WorkerConfig, child_environment,
 };
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
@@ -63,6 +64,7 @@ impl Machine {
             root: None,
             sessions: None,
             grace: DEFAULT_GRACE,
+            lease_seconds: DEFAULT_LEASE_SECONDS,
             environment,
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());

@@ -96,6 +96,31 @@ fn a_full_disk_refuses_writes_in_words_reads_go_on_and_freed_space_heals_it() {
 }
 
 #[test]
+fn on_a_full_disk_people_sign_in_to_look_and_a_session_that_was_ended_has_ended_for_good() {
+    let setup = Setup::default().env("RUNTIME_API_KEY", "the-key-0001").small_disk(8);
+    let server = setup.start();
+    let mut client = server.client().with_key("the-key-0001");
+    let ballast = fill(&server.data_as_it_sees_it());
+    create_until_refused(&mut client);
+    let answer = server.client().post("/api/session", json!({"key": "the-key-0001"}));
+    answer.ok(200);
+    let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let mut page = server.client();
+    page.headers.push(("Cookie".into(), cookie));
+    page.get("/api/runtime/stats").ok(200);
+    let sign_out = |page: &mut Client| {
+        page.send("DELETE", "/api/session", &[("Sec-Fetch-Site", "same-origin")], None)
+    };
+    assert_eq!(sign_out(&mut page).refused_somehow(507), "disk_full");
+    page.get("/api/runtime/stats").refused(401, "Unauthorized");
+    std::fs::remove_file(ballast).expect("ours");
+    goes_on(&mut client);
+    sign_out(&mut page).ok(200);
+    let audit = client.get("/api/runtime/audit?action=signed_out").ok(200);
+    assert_eq!(audit.as_array().unwrap().len(), 1, "asked again, it reaches the disk");
+}
+
+#[test]
 fn a_log_on_a_full_disk_stops_nothing() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let full = File::options().write(true).open("/dev/full").expect("Linux has one");

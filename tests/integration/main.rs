@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests own real time and real processes")]
 
 mod bulk;
+mod chaos;
 #[path = "../standin/agent.rs"]
 mod agent;
 mod concurrency;

@@ -4,7 +4,7 @@ use super::model::Model;
 use std::collections::BTreeSet;
 
 /// Every kind of change, and every refusal but those that need a crowd (`limits`).
-const ALL_KINDS: [&str; 37] = [
+const ALL_KINDS: [&str; 39] = [
     "task_created",
     "task_leased",
     "task_running",
@@ -42,6 +42,8 @@ const ALL_KINDS: [&str; 37] = [
     "NoWorker(Draining)",
     "NoWorker(Cooling)",
     "NoWorker(AgentAtLimit)",
+    "NoWorker(NotPushable)",
+    "IdempotencyKeyReused",
 ];
 
 /// What a run has seen.

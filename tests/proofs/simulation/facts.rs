@@ -5,8 +5,9 @@
 //! what should be (`model`), how the engine is asked (`server`).
 
 use bloom_runtime::domain::{
-    self, CompletionStatus, Delay, HandBack, LeaseClaim, LeaseEnd, LeaseId, NewTask, Outcome,
-    Refusal, Registration, Retry, Task, TaskId, TaskSpec, TaskStatus, WorkerStatus,
+    self, CompletionStatus, Delay, HandBack, IdempotencyKey, LeaseClaim, LeaseEnd, LeaseId,
+    NewTask, Outcome, Refusal, Registration, Retry, Task, TaskId, TaskSpec, TaskStatus,
+    WorkerStatus,
 };
 use bloom_runtime::engine::{
     ByHand, Changed, LeaseView, Settings, TaskView, WorkerChoice, WorkerView,
@@ -28,20 +29,64 @@ pub fn lease_id(number: u64) -> LeaseId {
 /// What somebody asks of the server.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    Create(NewTask),
-    Lease { task: TaskId, worker: WorkerChoice, ttl_seconds: Option<Option<u32>> },
-    Claim { worker: String, ttl_seconds: Option<u32>, wait_ms: u64 },
-    Heartbeat { task: TaskId, claim: LeaseClaim },
-    Complete { task: TaskId, claim: LeaseClaim, fields: Option<domain::Completed> },
-    HandBack { task: TaskId, claim: LeaseClaim, given: Option<HandBack> },
+    Create {
+        new: NewTask,
+        key: Option<IdempotencyKey>,
+    },
+    Lease {
+        task: TaskId,
+        worker: WorkerChoice,
+        ttl_seconds: Option<Option<u32>>,
+    },
+    Claim {
+        worker: String,
+        ttl_seconds: Option<u32>,
+        wait_ms: u64,
+    },
+    /// The server's own, for a worker that it pushes tasks to.
+    ClaimFor {
+        worker: String,
+        wait_ms: u64,
+    },
+    Heartbeat {
+        task: TaskId,
+        claim: LeaseClaim,
+    },
+    /// The server's own, for a task that it has pushed.
+    Keep {
+        task: TaskId,
+        lease: LeaseId,
+    },
+    Complete {
+        task: TaskId,
+        claim: LeaseClaim,
+        fields: Option<domain::Completed>,
+    },
+    HandBack {
+        task: TaskId,
+        claim: LeaseClaim,
+        given: Option<HandBack>,
+    },
     Requeue(TaskId),
     Cancel(TaskId),
-    Many { tasks: Vec<TaskId>, what: ByHand },
-    Register { worker: String, registration: Registration },
-    Drain { worker: String, on: bool },
+    Many {
+        tasks: Vec<TaskId>,
+        what: ByHand,
+    },
+    Register {
+        worker: String,
+        registration: Registration,
+    },
+    Drain {
+        worker: String,
+        on: bool,
+    },
     Remove(String),
     HeardOf(String),
-    Configure { settings: Option<Settings>, detail: String },
+    Configure {
+        settings: Option<Settings>,
+        detail: String,
+    },
     Archived(Copied),
     Release,
     Stop,
@@ -128,6 +173,9 @@ pub struct WorkerFacts {
     pub registered: i64,
     pub draining: bool,
     pub rest: Option<RestFacts>,
+    pub url: String,
+    pub claims: bool,
+    pub pushed: bool,
 }
 
 /// What a completion's answer shows.
@@ -275,6 +323,9 @@ pub fn worker(of: &WorkerView) -> WorkerFacts {
         active: of.active_leases,
         registered: of.worker.registered_at,
         draining: of.worker.draining,
+        url: of.worker.url.clone(),
+        claims: of.worker.claims,
+        pushed: of.pushed,
         rest: of.worker.cooling.as_ref().map(rest),
     }
 }

@@ -25,8 +25,8 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let server = Server::start(&Disks::default(), 0, 0, 0, &[]).expect("opens");
-        Pair { server, model: Model::new(), now: 0, calls: 0, seen: 0 }
+        let server = Server::start(&Disks::default(), 0, 0, 0, (&[], false)).expect("opens");
+        Pair { server, model: Model::new(false), now: 0, calls: 0, seen: 0 }
     }
 
     fn step(&mut self, asks: Vec<Ask>) -> BTreeMap<u64, Answer> {
@@ -65,7 +65,7 @@ fn register(worker: String, max_concurrency: u32) -> Ask {
 }
 
 fn create() -> Ask {
-    Ask::Create(new_task("context", "prompt".into(), 120))
+    Ask::Create { new: new_task("context", "prompt".into(), 120), key: None }
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_backoff_is_over_when_all_of_it_has_passed_and_not_a_moment_sooner_p4() {
     let retry = Retry { on_error: true, backoff_seconds: 2, max_backoff_seconds: 9 };
     let mut new = new_task("context", "prompt".into(), 120);
     new.retry = Some(retry);
-    pair.step(vec![register("worker".into(), 1), Ask::Create(new)]);
+    pair.step(vec![register("worker".into(), 1), Ask::Create { new, key: None }]);
     let claim = |wait_ms| Ask::Claim { worker: "worker".into(), ttl_seconds: None, wait_ms };
     pair.step(vec![claim(0)]);
     let (task, claimed) = (task_id(1), LeaseClaim::Named(lease_id(1)));

@@ -4,6 +4,7 @@
 //! at all. Not here: when it ends (`weather`).
 
 use super::check::{self, Checked, same};
+use super::model::Model;
 use super::server::Server;
 use super::setup::Scrutiny;
 use super::world::{Event, World};
@@ -43,17 +44,24 @@ impl World {
         let base = self.weather.below(1_000_000);
         let wall = self.wall();
         let limits = self.weather.one(&self.setup.limits);
-        let server = Server::start(&self.disks, self.now, base, wall, &limits)?;
+        let settings = (limits.as_slice(), self.setup.pushes);
+        let server = Server::start(&self.disks, self.now, base, wall, settings)?;
         self.note_disks();
         let now = server.now(self.now, wall);
         self.counts.starts += 1;
         self.model.restart(now, &limits);
         let everything = self.setup.scrutiny == Scrutiny::Every || self.now >= self.setup.end_us;
-        let check = if everything { check::all } else { check::hot_records };
-        let mut found = check(&server, &self.model);
+        let records = if everything { check::all } else { check::hot_records };
+        // A step may tell of what leaves no record, such as silence.
+        let check = |model: &Model| {
+            let newest = server.core.events.latest();
+            same("P6: the newest change", newest, model.last_change)?;
+            records(&server, model)
+        };
+        let mut found = check(&self.model);
         if let Some(mut before) = self.doubtful.take() {
             before.restart(now, &limits);
-            match (&found, check(&server, &before)) {
+            match (&found, check(&before)) {
                 (Ok(()), _) => self.counts.kept_after_break += 1,
                 (Err(_), Ok(())) => {
                     self.model = before;
@@ -70,7 +78,6 @@ impl World {
             found = found.and_then(|()| check::examined(&server));
         }
         found.map_err(|why| format!("after a start: {why}"))?;
-        same("P6: the newest change", server.core.events.latest(), self.model.last_change)?;
         self.events_seen = self.model.last_change;
         self.ledger.restart(&self.model, self.now);
         self.armed = false;

@@ -5,10 +5,10 @@
 //! answers and records (`model`, `check`).
 
 use super::check::{Checked, ensure, same};
-use super::facts::{Answer, Ask, Call, DelayFacts, TaskFacts, task_id};
+use super::facts::{Answer, Ask, Call, DelayFacts, TaskFacts, lease_id};
 use super::fleet::SECOND;
 use super::model::again::{FREE, TERMINAL};
-use super::model::{Model, Row};
+use super::model::{Change, Model, Row};
 use bloom_runtime::domain::{LeaseEnd, TaskStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +54,10 @@ pub struct Noted {
     rests: Vec<(u64, u64, u64)>,
     /// Workers that a person sends back to work, or takes away.
     lifted: BTreeSet<String>,
+    /// Tasks that somebody asks for by name, who does not wait for their time.
+    by_name: BTreeSet<u64>,
+    /// Workers that ask for tasks, which ends a rest for calls that they never waited for.
+    claimed: BTreeSet<String>,
 }
 
 impl Noted {
@@ -71,11 +75,24 @@ impl Noted {
                 Ask::Drain { worker, on: false } | Ask::Remove(worker) => {
                     noted.lifted.insert(worker.clone());
                 }
+                Ask::Lease { task, .. } => {
+                    noted.by_name.insert(task.seq());
+                }
+                Ask::Claim { worker, .. } => {
+                    noted.claimed.insert(worker.clone());
+                }
                 _ => {}
             }
         }
         noted
     }
+}
+
+/// A rest of a worker, at least until then.
+#[derive(Debug)]
+struct Rest {
+    until: u64,
+    code: String,
 }
 
 /// From when until when a task may be tried again that has failed.
@@ -104,7 +121,7 @@ pub struct Ledger {
     /// Tasks that wait to be tried again: not before, and at the latest.
     backoffs: BTreeMap<u64, Backoff>,
     /// Workers that rest, at least until then.
-    rests: BTreeMap<String, u64>,
+    rests: BTreeMap<String, Rest>,
     last_lease: u64,
     /// When the server last wrote down how old its store is.
     written: u64,
@@ -141,18 +158,13 @@ impl Ledger {
         answers: &BTreeMap<u64, Answer>,
     ) -> Checked {
         self.leases(model, now)?;
-        self.rests.retain(|name, _| !noted.lifted.contains(name));
-        // Whoever asks for a task by its name does not wait for it.
-        let by_name: BTreeSet<u64> = answers
-            .values()
-            .filter_map(|answer| match answer {
-                Answer::Leased(task, ..) => Some(*task),
-                _ => None,
-            })
-            .collect();
+        self.rests.retain(|name, rest| {
+            let was_called = rest.code.starts_with("agent_") && noted.claimed.contains(name);
+            !noted.lifted.contains(name) && !was_called
+        });
         for number in &model.touched {
             let row = model.row(*number).expect("touched");
-            self.grant(model, row, now, !by_name.contains(number))?;
+            self.grant(model, row, now, !noted.by_name.contains(number))?;
             history(row)?;
             let known = self.backoffs.get(number).map(|backoff| backoff.shown);
             if !waits(&row.facts) {
@@ -162,17 +174,27 @@ impl Ledger {
             }
         }
         for (call, task, _) in &noted.rests {
-            let id = task_id(*task).to_string();
-            let first = model.told.iter().any(|told| told.kind == "task_released" && told.id == id);
-            if let (true, Some(Answer::Task(facts, _))) = (first, answers.get(call)) {
-                let holder = &facts.past.last().expect("it was held").lease.worker;
+            let Some(Answer::Task(facts, _)) = answers.get(call) else { continue };
+            let lease = &facts.past.last().expect("it was held").lease;
+            let id = lease_id(lease.number).to_string();
+            let ended_now = |told: &Change| {
+                told.kind == "task_released"
+                    && told.audit.as_ref().is_some_and(|line| line.id == id)
+            };
+            if model.told.iter().any(ended_now) {
+                let holder = &lease.worker;
                 let resting = model.workers.get(holder).is_some_and(|m| m.rest.is_some());
                 // Which of several that were answered came first is not seen here; the others did nothing.
                 let same = noted.rests.iter().filter(|(_, other, _)| other == task);
                 let seconds = same.map(|(_, _, seconds)| seconds).min().expect("this one");
                 if resting && !noted.lifted.contains(holder) {
-                    let until = self.rests.entry(holder.clone()).or_default();
-                    *until = (*until).max(now + seconds * SECOND);
+                    let code = facts.past.last().and_then(|past| past.code.clone());
+                    let until = now + seconds * SECOND;
+                    let known = self.rests.get(holder).is_some_and(|rest| rest.until >= until);
+                    if !known {
+                        let rest = Rest { until, code: code.unwrap_or_default() };
+                        self.rests.insert(holder.clone(), rest);
+                    }
                 }
             }
         }
@@ -220,8 +242,8 @@ impl Ledger {
             let early = backoff.earliest.saturating_sub(now);
             ensure!(early == 0, "P4: task {number} was tried again {early} µs early");
         }
-        if let Some(until) = self.rests.get(&lease.worker) {
-            let early = until.saturating_sub(now);
+        if let Some(rest) = self.rests.get(&lease.worker) {
+            let early = rest.until.saturating_sub(now);
             ensure!(early == 0, "P4: {} got task {number} {early} µs early", lease.worker);
         }
         if let Some((agent, limit)) = model.limits.iter().find(|one| one.0 == row.spec.agent) {

@@ -109,8 +109,8 @@ fn command(ask: Ask) -> (Command, Option<Listener>) {
         (make(reply), Some(listener))
     }
     match ask {
-        Ask::Create(new) => {
-            with(say_task, |reply| Command::Create { new: Box::new(new), key: None, reply })
+        Ask::Create { new, key } => {
+            with(say_task, |reply| Command::Create { new: Box::new(new), key, reply })
         }
         Ask::Lease { task, worker, ttl_seconds } => {
             let lease = NewLease { worker, ttl_seconds };
@@ -120,6 +120,11 @@ fn command(ask: Ask) -> (Command, Option<Listener>) {
             let worker = WorkerId(worker);
             with(say_claim, |reply| Command::Claim { worker, ttl_seconds, wait_ms, reply })
         }
+        Ask::ClaimFor { worker, wait_ms } => {
+            let worker = WorkerId(worker);
+            with(say_claim, |reply| Command::ClaimFor { worker, wait_ms, reply })
+        }
+        Ask::Keep { task, lease } => with(say_beat, |reply| Command::Keep { task, lease, reply }),
         Ask::Heartbeat { task, claim } => {
             with(say_beat, |reply| Command::Heartbeat { task, claim, reply })
         }
@@ -169,7 +174,7 @@ impl Server {
         now_us: u64,
         mono_base: u64,
         wall: i64,
-        limits: &[(String, u32)],
+        (limits, pushes): (&[(String, u32)], bool),
     ) -> Result<Server, String> {
         let (hot, archive) = (Drive::open(&disks.hot), Drive::open(&disks.archive));
         let store = Store::open_backends(hot.clone(), archive.clone());
@@ -178,6 +183,9 @@ impl Server {
         let random = Box::new(|| facts::SALT);
         let mut core = Core::open_limited(store.clone(), random, now, limits.into())
             .map_err(|error| format!("does not rebuild: {error}"))?;
+        if pushes {
+            core.push();
+        }
         let synced_at_delivery = Arc::new(AtomicU64::new(0));
         let (seen, disk) = (synced_at_delivery.clone(), disks.hot.clone());
         core.deliver_by(move |delivery| {

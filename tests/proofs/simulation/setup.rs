@@ -12,7 +12,7 @@ use super::network::Line;
 use bloom_runtime::domain::Registration;
 
 /// What can be left out of a run, by name.
-pub const PARTS: [&str; 19] = [
+pub const PARTS: [&str; 21] = [
     "kills",
     "power",
     "commits",
@@ -32,6 +32,8 @@ pub const PARTS: [&str; 19] = [
     "outages",
     "handbacks",
     "limits",
+    "push",
+    "keys",
 ];
 
 /// The parts of a run that are left out.
@@ -114,6 +116,8 @@ pub struct Setup {
     pub batch: usize,
     pub mover: (usize, usize),
     pub downtime_us: u64,
+    /// Whether the server calls workers that wait to be called.
+    pub pushes: bool,
     /// Limits of agents; each start has one of these.
     pub limits: Vec<Limits>,
     pub scrutiny: Scrutiny,
@@ -163,7 +167,7 @@ impl Setup {
         let names: Vec<String> = (0..workers).map(|n| format!("worker-{n}")).collect();
         let mut actors = Vec::new();
         let pace = dice.one(&[SECOND / 5, SECOND, 4 * SECOND, 20 * SECOND]);
-        actors.push(Actor::Producer(Producer {
+        actors.push(Actor::Producer(Box::new(Producer {
             desk: desk(),
             orders: Orders {
                 contexts: dice.between(1, 6),
@@ -175,12 +179,14 @@ impl Setup {
                 backoff_seconds: dice.one(&[(0, 3), (1, 20), (15, 300)]),
                 later_percent: if without.has("later") { 0 } else { dice.one(&[0, 20]) },
                 later_ms: dice.one(&[2_000, 20_000, 100_000]),
+                keyed_percent: if without.has("keys") { 0 } else { 30 },
             },
             pause_us: pace,
             burst: if crowd { dice.between(200, 600) } else { dice.between(2, 20) },
             burst_percent: if without.has("bursts") { 0 } else { 5 },
             shift: Shift::Always,
-        }));
+            kept: None,
+        })));
         let (longest_ttl, longest_work) = dice.one(&[(4, 6), (15, 10), (15, 40), (0, 100)]);
         let habits = Habits {
             ttl_seconds: (longest_ttl.min(1), longest_ttl),
@@ -203,7 +209,8 @@ impl Setup {
             };
             let conducts =
                 [Conduct::Careful, Conduct::Careful, Conduct::Stubborn, Conduct::Nameless];
-            let conduct = dice.one(&conducts);
+            let called = dice.percent(25) && !without.has("push");
+            let conduct = if called { Conduct::Called } else { dice.one(&conducts) };
             for _ in 0..slots {
                 let (name, registration) = (name.clone(), registration.clone());
                 let worker = Worker::new(desk(), name, conduct, registration, habits.clone());
@@ -248,6 +255,7 @@ impl Setup {
             batch: dice.one(&[1, 7, 512, 512]),
             mover: dice.one(&[(1, 1), (3, 10), (500, 2_000)]),
             downtime_us: dice.one(&[SECOND / 100, 20 * SECOND]),
+            pushes: !without.has("push"),
             limits: if without.has("limits") { vec![Vec::new()] } else { limits(&mut dice) },
             scrutiny: Scrutiny::Every,
             wall: 1_790_000_000_000,

@@ -97,7 +97,7 @@ impl World {
             line: Dice::new(setup.seed ^ 0x11e0_0000_0000_0000),
             disks: Disks::default(),
             server: None,
-            model: Model::new(),
+            model: Model::new(setup.pushes),
             ledger: Ledger::default(),
             known: Known::default(),
             asleep: vec![0; setup.actors.len()],

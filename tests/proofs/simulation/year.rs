@@ -25,7 +25,7 @@ impl Setup {
         let gpu = vec!["gpu".to_string()];
         let mut actors = Vec::new();
         for (shift, pause_us) in [(Shift::Office, 240 * SECOND), (Shift::Always, 2 * HOUR)] {
-            actors.push(Actor::Producer(Producer {
+            actors.push(Actor::Producer(Box::new(Producer {
                 desk: desk(),
                 orders: Orders {
                     contexts: 40,
@@ -37,12 +37,14 @@ impl Setup {
                     backoff_seconds: (15, 300),
                     later_percent: 2,
                     later_ms: 4 * 3_600_000,
+                    keyed_percent: 20,
                 },
                 pause_us,
                 burst: 25,
                 burst_percent: 2,
                 shift,
-            }));
+                kept: None,
+            })));
         }
         for (n, name) in (0..).zip(&names) {
             let registration = Registration {
@@ -62,7 +64,11 @@ impl Setup {
                 rest_us: SECOND / 10,
                 shift: if n < ALWAYS_ON { Shift::Always } else { Shift::Office },
             };
-            let conduct = if n % 10 == 5 { Conduct::Stubborn } else { Conduct::Careful };
+            let conduct = match n % 10 {
+                5 => Conduct::Stubborn,
+                7 => Conduct::Called,
+                _ => Conduct::Careful,
+            };
             let worker = Worker::new(desk(), name.clone(), conduct, registration, habits);
             actors.push(Actor::Worker(Box::new(worker)));
         }
@@ -103,6 +109,7 @@ impl Setup {
             batch: 512,
             mover: (500, 2_000),
             downtime_us: 60 * SECOND,
+            pushes: true,
             limits: vec![vec![("reviewer".into(), 2)]],
             scrutiny: Scrutiny::Touched,
             wall: 1_790_000_000_000,

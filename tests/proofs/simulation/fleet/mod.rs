@@ -131,7 +131,7 @@ impl Desk {
 /// One of the fleet.
 #[derive(Debug)]
 pub enum Actor {
-    Producer(Producer),
+    Producer(Box<Producer>),
     Worker(Box<Worker>),
     Person(Person),
     Stranger(Stranger),
@@ -194,11 +194,10 @@ pub fn new_task(context: &str, prompt: String, timeout_sec: u32) -> NewTask {
     }
 }
 
-/// Why a task comes back, by chance: every kind of consequence is among them.
-pub fn hand_back(dice: &mut Dice) -> HandBack {
-    let codes = ["worker_stopping", "usage_limit", "not_logged_in", "tired"];
+/// Why a task comes back, by chance.
+pub fn hand_back(dice: &mut Dice, codes: &[&str]) -> HandBack {
     HandBack {
-        code: dice.one(&codes).into(),
+        code: dice.one(codes).into(),
         note: dice.percent(50).then(|| format!("for reason {}", dice.below(9))),
         retry_after_seconds: dice.percent(80).then(|| dice.between(0, 20) as u32),
     }

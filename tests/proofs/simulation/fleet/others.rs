@@ -4,7 +4,8 @@ use super::super::dice::Dice;
 use super::super::facts::{Ask, lease_id, task_id};
 use super::{Desk, Moment, SECOND, Shift, hand_back, new_task, result};
 use bloom_runtime::domain::{
-    LeaseClaim, LeaseId, NewTask, Registration, Retry, TaskId, WorkerId, WorkerStatus,
+    IdempotencyKey, LeaseClaim, LeaseId, NewTask, Registration, Retry, TaskId, WorkerId,
+    WorkerStatus,
 };
 use bloom_runtime::engine::{ByHand, Settings, WorkerChoice};
 
@@ -22,6 +23,8 @@ pub struct Orders {
     /// So many wait for a moment, at most so far away.
     pub later_percent: u64,
     pub later_ms: u64,
+    /// So many are sent under a key, and half of those again.
+    pub keyed_percent: u64,
 }
 
 impl Orders {
@@ -56,17 +59,41 @@ pub struct Producer {
     pub burst: u64,
     pub burst_percent: u64,
     pub shift: Shift,
+    /// What was last sent under a key.
+    pub kept: Option<(IdempotencyKey, NewTask)>,
 }
 
 impl Producer {
     pub fn wake(&mut self, moment: &mut Moment<'_>) {
         let burst = self.desk.dice.percent(self.burst_percent);
         for _ in 0..if burst { self.burst } else { 1 } {
-            let new = self.orders.task(&mut self.desk.dice, moment.wall);
-            self.desk.send(moment, Ask::Create(new), 2 * SECOND);
+            let ask = self.order(moment.wall);
+            self.desk.send(moment, ask, 2 * SECOND);
         }
         let pause = self.desk.dice.between(1, 2 * self.pause_us);
         self.desk.wake_at(moment, self.shift.next(moment.now + pause));
+    }
+}
+
+impl Producer {
+    fn order(&mut self, wall: i64) -> Ask {
+        let dice = &mut self.desk.dice;
+        let new = self.orders.task(dice, wall);
+        if !dice.percent(self.orders.keyed_percent) {
+            return Ask::Create { new, key: None };
+        }
+        match self.kept.clone() {
+            Some((key, sent)) if dice.percent(50) => {
+                // Nearly always the same again; a key for something else is a mistake.
+                let new = if dice.percent(80) { sent } else { new };
+                Ask::Create { new, key: Some(key) }
+            }
+            _ => {
+                let key = IdempotencyKey::new(format!("order-{}", dice.next()).as_bytes());
+                self.kept = key.clone().map(|key| (key, new.clone()));
+                Ask::Create { new, key }
+            }
+        }
     }
 }
 
@@ -178,8 +205,10 @@ impl Stranger {
         };
         match dice.below(12) {
             0 | 1 => {
-                let choice = match dice.below(4) {
+                let choice = match dice.below(6) {
                     0 => WorkerChoice::Nobody,
+                    2 => WorkerChoice::Pushed(None),
+                    3 => WorkerChoice::Pushed(Some(WorkerId(worker))),
                     1 => WorkerChoice::Automatic,
                     _ => WorkerChoice::Named(WorkerId(worker)),
                 };
@@ -203,7 +232,8 @@ impl Stranger {
             8 => Ask::Requeue(task),
             9 => {
                 let (task, claim) = Self::lease(dice, moment);
-                let given = dice.percent(90).then(|| hand_back(dice));
+                let given =
+                    dice.percent(90).then(|| hand_back(dice, &["usage_limit", "agent_died"]));
                 Ask::HandBack { task, claim, given }
             }
             10 => Ask::Drain { worker, on: dice.percent(30) },

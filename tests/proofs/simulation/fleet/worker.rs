@@ -2,12 +2,13 @@
 //!
 //! The careful kind trusts its lease only until a tenth before its end on its own clock, counted from
 //! when it asked; the stubborn one works on whatever it is told and reports late; the nameless one is
-//! an agent of today that never says which lease it holds.
+//! an agent of today that never says which lease it holds; the called one is an agent that waits to be
+//! called, together with the server's part, which claims for it and keeps its leases.
 
 use super::super::facts::{Answer, Ask, lease_id, task_id};
 use super::{Desk, Moment, SECOND, Shift, hand_back, result};
 use bloom_runtime::domain::{
-    Completed, HandBack, LeaseClaim, LeaseId, Refusal, Registration, TaskId,
+    Completed, HandBack, LeaseClaim, LeaseId, NoWorker, Refusal, Registration, TaskId,
 };
 use bloom_runtime::engine::WorkerChoice;
 
@@ -16,6 +17,7 @@ pub enum Conduct {
     Careful,
     Stubborn,
     Nameless,
+    Called,
 }
 
 /// How long what takes; both ends within.
@@ -67,6 +69,8 @@ pub struct Worker {
     pub habits: Habits,
     state: State,
     outage: bool,
+    /// Of the program that runs there; a new one may wait to be called although the old one claimed.
+    version: u64,
     pub completed: u64,
 }
 
@@ -79,7 +83,17 @@ impl Worker {
         habits: Habits,
     ) -> Self {
         let state = State::Joining;
-        Worker { desk, name, conduct, registration, habits, state, outage: false, completed: 0 }
+        Worker {
+            desk,
+            name,
+            conduct,
+            registration,
+            habits,
+            state,
+            outage: false,
+            version: 0,
+            completed: 0,
+        }
     }
 
     /// The lease on which it relies at this moment. Whoever never names its lease cannot know whose
@@ -105,7 +119,7 @@ impl Worker {
     fn claim(&self, job: &Job) -> LeaseClaim {
         match self.conduct {
             Conduct::Nameless => LeaseClaim::Unnamed,
-            Conduct::Careful | Conduct::Stubborn => LeaseClaim::Named(job.lease),
+            Conduct::Careful | Conduct::Stubborn | Conduct::Called => LeaseClaim::Named(job.lease),
         }
     }
 
@@ -119,7 +133,11 @@ impl Worker {
     }
 
     fn join(&mut self, moment: &mut Moment<'_>) {
-        let (worker, registration) = (self.name.clone(), self.registration.clone());
+        let (worker, mut registration) = (self.name.clone(), self.registration.clone());
+        if self.conduct == Conduct::Called {
+            registration.url = Some(format!("http://{worker}:8001"));
+            registration.agent_version = Some(self.version.to_string());
+        }
         let ask = Ask::Register { worker, registration };
         self.desk.send(moment, ask, 3 * SECOND);
         self.desk.wake_at(moment, moment.now + 3 * SECOND);
@@ -151,7 +169,11 @@ impl Worker {
         } else {
             let wait_ms = dice.between(self.habits.wait_ms.0, self.habits.wait_ms.1);
             let worker = self.name.clone();
-            (Ask::Claim { worker, ttl_seconds, wait_ms }, wait_ms * 1000 + 3 * SECOND)
+            let claim = match self.conduct {
+                Conduct::Called => Ask::ClaimFor { worker, wait_ms },
+                _ => Ask::Claim { worker, ttl_seconds, wait_ms },
+            };
+            (claim, wait_ms * 1000 + 3 * SECOND)
         };
         let ticket = self.desk.send(moment, ask, patience);
         self.state = State::Asking { ticket };
@@ -186,7 +208,10 @@ impl Worker {
             return self.report(moment, job);
         }
         if now >= job.next_beat {
-            let ask = Ask::Heartbeat { task: job.task, claim: self.claim(&job) };
+            let ask = match self.conduct {
+                Conduct::Called => Ask::Keep { task: job.task, lease: job.lease },
+                _ => Ask::Heartbeat { task: job.task, claim: self.claim(&job) },
+            };
             let ticket = self.desk.send(moment, ask, 2 * SECOND);
             job.beat = Some((ticket, now));
             job.next_beat = now + job.ttl_us / 3;
@@ -210,6 +235,11 @@ impl Worker {
             Some(given) => Ask::HandBack { task, claim, given: Some(given) },
             None => Ask::Complete { task, claim, fields: Some(self.result(moment.now, &job)) },
         };
+        if self.conduct == Conduct::Called && self.desk.dice.percent(50) {
+            // It calls back besides, with words of its own: one of both counts.
+            let fields = Some(self.result(moment.now, &job));
+            self.desk.send(moment, Ask::Complete { task, claim, fields }, 2 * SECOND);
+        }
         self.desk.send(moment, ask, 2 * SECOND);
         self.desk.wake_at(moment, moment.now + 2 * SECOND);
         self.state = State::Reporting(job);
@@ -217,7 +247,13 @@ impl Worker {
 
     fn gives_up(&mut self) -> Option<HandBack> {
         let dice = &mut self.desk.dice;
-        dice.percent(self.habits.hands_back_percent).then(|| hand_back(dice))
+        let codes: &[&str] = match self.conduct {
+            Conduct::Called => {
+                &["agent_unreachable", "agent_refused_key", "agent_died", "push_busy"]
+            }
+            _ => &["worker_stopping", "usage_limit", "not_logged_in", "tired"],
+        };
+        dice.percent(self.habits.hands_back_percent).then(|| hand_back(dice, codes))
     }
 
     fn result(&mut self, now: u64, job: &Job) -> Completed {
@@ -247,6 +283,11 @@ impl Worker {
                 Some(Answer::Leased(task, lease, _)) => {
                     let (task, number) = (task_id(*task), lease_id(lease.number));
                     self.begin(moment, task, number, lease.ttl_seconds);
+                }
+                Some(Answer::Refused(Refusal::NoWorker(NoWorker::NotPushable))) => {
+                    self.version += 1;
+                    self.state = State::Joining;
+                    self.desk.wake_at(moment, moment.now + SECOND);
                 }
                 Some(Answer::Refused(Refusal::WorkerNotFound)) => {
                     self.state = State::Joining;

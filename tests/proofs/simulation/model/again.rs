@@ -20,8 +20,9 @@ const OF_THE_PROVIDER: [&str; 4] =
     ["provider_overloaded", "provider_error", "provider_unreachable", "rate_limited"];
 /// Codes of a hand-back that cost no attempt, and for how many seconds the worker rests if it does not
 /// say itself.
-pub const FREE: [(&str, Option<u64>); 7] = [
+pub const FREE: [(&str, Option<u64>); 8] = [
     ("worker_stopping", None),
+    ("push_busy", None),
     ("usage_limit", Some(300)),
     ("not_logged_in", Some(60)),
     ("claude_unavailable", Some(60)),
@@ -29,6 +30,8 @@ pub const FREE: [(&str, Option<u64>); 7] = [
     ("agent_refused_key", Some(60)),
     ("agent_unavailable", Some(60)),
 ];
+/// With these the worker itself has said nothing.
+const SILENT: [&str; 3] = ["agent_unreachable", "agent_died", "push_busy"];
 /// The wall clock is looked at this often while a task waits for it.
 const LOOK_MS: i64 = 30_000;
 
@@ -180,7 +183,9 @@ impl Model {
         let Some(given) = given else { return Err(Refusal::InvalidFields) };
         let number = task.seq();
         let lease = row.facts.lease.clone().expect("its holder asks");
-        self.heard_of(&lease.worker);
+        if !SILENT.contains(&given.code.as_str()) {
+            self.heard_of(&lease.worker);
+        }
         let free = FREE.into_iter().find(|(code, _)| *code == given.code);
         let facts = &mut self.live.get_mut(&number).expect("it is held").facts;
         facts.attempts -= u32::from(free.is_some());

@@ -7,6 +7,7 @@
 //! knows only what a restart forgets.
 
 pub mod again;
+mod called;
 mod moving;
 mod tasks;
 mod workers;
@@ -16,7 +17,7 @@ use super::facts::{
 };
 use again::{Age, Waits};
 use bloom_runtime::clock::Now;
-use bloom_runtime::domain::{LeaseEnd, Refusal, TaskStatus, WorkerStatus};
+use bloom_runtime::domain::{LeaseClaim, LeaseEnd, NewTask, Refusal, TaskStatus, WorkerStatus};
 use bloom_runtime::engine::Settings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -54,7 +55,20 @@ pub struct Member {
     pub alive: bool,
     pub draining: bool,
     pub rest: Option<Rest>,
+    /// Where it can be called with tasks, if it says so.
+    pub url: String,
+    pub program: Option<String>,
+    /// It asks for tasks itself, so that it is not called.
+    pub claims: bool,
     pub provider_failures: u32,
+}
+
+/// A wish that was carried out under a key, and its answer.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub wish: Rc<NewTask>,
+    pub answer: Answer,
+    pub age_ms: u64,
 }
 
 /// A rest, and when it is over on the server's monotonic clock.
@@ -121,6 +135,10 @@ pub struct Model {
     pub copy: Copy,
     /// How many tasks of an agent may be leased at a time.
     pub limits: Vec<(String, u32)>,
+    /// Whether the server calls workers with tasks at all.
+    pub pushes: bool,
+    /// What was made under which key, at which age of the store.
+    pub keys: BTreeMap<String, Made>,
     age: Age,
     now: Now,
     /// Of the last step: what was told, which tasks changed, whether anything was to be written.
@@ -136,7 +154,7 @@ fn is_live(status: TaskStatus) -> bool {
 }
 
 impl Model {
-    pub fn new() -> Self {
+    pub fn new(pushes: bool) -> Self {
         Model {
             live: BTreeMap::new(),
             finished: BTreeMap::new(),
@@ -153,6 +171,8 @@ impl Model {
             journal: VecDeque::new(),
             copy: Copy::default(),
             limits: Vec::new(),
+            pushes,
+            keys: BTreeMap::new(),
             age: Age::default(),
             now: Now { mono: bloom_runtime::clock::Mono(0), wall: 0 },
             told: Vec::new(),
@@ -206,12 +226,14 @@ impl Model {
 
     fn take(&mut self, call: &Call, answers: &mut BTreeMap<u64, Answer>) -> Option<Answer> {
         let told = match &call.ask {
-            Ask::Create(new) => self.create(new),
+            Ask::Create { new, key } => self.create_once(new, key.as_ref()),
             Ask::Lease { task, worker, ttl_seconds } => self.lease(*task, worker, *ttl_seconds),
             Ask::Claim { worker, ttl_seconds, wait_ms } => {
-                return self.claim(call, worker, *ttl_seconds, *wait_ms);
+                return self.claim(call, worker, *ttl_seconds, *wait_ms, answers);
             }
-            Ask::Heartbeat { task, claim } => self.heartbeat(*task, *claim),
+            Ask::ClaimFor { worker, wait_ms } => return self.claim_for(call, worker, *wait_ms),
+            Ask::Heartbeat { task, claim } => self.heartbeat(*task, *claim, true),
+            Ask::Keep { task, lease } => self.heartbeat(*task, LeaseClaim::Named(*lease), false),
             Ask::Complete { task, claim, fields } => self.complete(*task, *claim, fields.as_ref()),
             Ask::HandBack { task, claim, given } => self.hand_back(*task, *claim, given.as_ref()),
             Ask::Requeue(task) => self.requeue(*task),

@@ -5,12 +5,15 @@ use super::super::facts::{
     Answer, DoneFacts, LeaseFacts, NewTaskFacts, OutcomeFacts, TaskFacts, lease_id, task_id,
 };
 use super::again::Waits;
-use super::{Model, Row, Told, after, grant_facts, shown_end};
+use super::{Made, Model, Row, Told, after, grant_facts, shown_end};
 use bloom_runtime::domain::{
-    ArtifactId, Completed, CompletionStatus, LeaseClaim, LeaseEnd, LeaseId, NewTask, NoWorker,
-    Refusal, TaskId, TaskStatus,
+    ArtifactId, Completed, CompletionStatus, IdempotencyKey, LeaseClaim, LeaseEnd, LeaseId,
+    NewTask, NoWorker, Refusal, TaskId, TaskStatus,
 };
 use bloom_runtime::engine::{ByHand, Changed, WorkerChoice};
+use std::rc::Rc;
+
+const DAY_MS: u64 = 86_400_000;
 
 impl Model {
     pub(super) fn find(&self, id: TaskId) -> Result<&Row, Refusal> {
@@ -21,7 +24,23 @@ impl Model {
         }
     }
 
-    pub(super) fn create(&mut self, new: &NewTask) -> Told {
+    /// Under a key the same wish is carried out once in a day of the store's age, and another is refused.
+    pub(super) fn create_once(&mut self, new: &NewTask, key: Option<&IdempotencyKey>) -> Told {
+        let Some(key) = key else { return self.create(new) };
+        let (key, age_ms) = (key.as_str().to_string(), self.age());
+        match self.keys.get(&key) {
+            Some(made) if age_ms > made.age_ms + DAY_MS => {}
+            Some(made) if *made.wish == *new => return Ok(made.answer.clone()),
+            Some(_) => return Err(Refusal::IdempotencyKeyReused),
+            None => {}
+        }
+        let answer = self.create(new)?;
+        let made = Made { wish: Rc::new(new.clone()), answer: answer.clone(), age_ms };
+        self.keys.insert(key, made);
+        Ok(answer)
+    }
+
+    fn create(&mut self, new: &NewTask) -> Told {
         self.last_task += 1;
         let number = self.last_task;
         let wall = self.now.wall;
@@ -83,8 +102,12 @@ impl Model {
         let worker = match choice {
             WorkerChoice::Automatic => self.best_of_all(&row.facts),
             WorkerChoice::Named(name) => self.if_it_may(&name.0, &row.facts),
+            WorkerChoice::Pushed(None) => self.best_of_the_called(&row.facts),
+            WorkerChoice::Pushed(Some(name)) => match self.workers.get(&name.0) {
+                Some(member) if !self.is_called(member) => Err(NoWorker::NotPushable),
+                _ => self.if_it_may(&name.0, &row.facts),
+            },
             WorkerChoice::Nobody => self.if_it_may("", &row.facts),
-            WorkerChoice::Pushed(_) => unreachable!("nobody waits to be called in this world"),
         };
         let worker = worker.map_err(Refusal::NoWorker)?;
         let before = self.worker_facts(&worker);
@@ -123,7 +146,8 @@ impl Model {
         }
     }
 
-    pub(super) fn heartbeat(&mut self, task: TaskId, claim: LeaseClaim) -> Told {
+    /// `of_worker`: its holder said it, and not the server by itself.
+    pub(super) fn heartbeat(&mut self, task: TaskId, claim: LeaseClaim, of_worker: bool) -> Told {
         let facts = &self.find(task)?.facts;
         let Some(lease) = &facts.lease else {
             let last = facts.past.last().map(|past| lease_id(past.lease.number));
@@ -141,7 +165,9 @@ impl Model {
             return Err(Refusal::LeaseLost);
         }
         let (worker, starts) = (lease.worker.clone(), facts.status == TaskStatus::Leased);
-        self.heard_of(&worker);
+        if of_worker {
+            self.heard_of(&worker);
+        }
         let number = task.seq();
         if starts {
             self.put_into(number, TaskStatus::Running);

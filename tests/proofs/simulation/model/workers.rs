@@ -39,6 +39,9 @@ impl Model {
             active: self.active_leases(name),
             registered: member.registered,
             draining: member.draining,
+            url: member.url.clone(),
+            claims: member.claims,
+            pushed: self.is_called(member),
             rest: member.rest.as_ref().map(|rest| rest.facts.clone()),
         }
     }
@@ -76,7 +79,7 @@ impl Model {
 
     /// The context's holder first, then the most free, then by name; or the reason of the one who
     /// came nearest.
-    fn best<'a>(
+    pub(super) fn best<'a>(
         &self,
         task: &TaskFacts,
         names: impl Iterator<Item = &'a String> + Clone,
@@ -149,6 +152,7 @@ impl Model {
         worker: &str,
         ttl_seconds: Option<u32>,
         wait_ms: u64,
+        answers: &mut BTreeMap<u64, Answer>,
     ) -> Option<Answer> {
         if call.gone {
             return None;
@@ -157,6 +161,17 @@ impl Model {
             return Some(Answer::Refused(Refusal::WorkerNotFound));
         }
         self.heard_of(worker);
+        self.calls_no_more(worker, answers);
+        self.serve_or_wait(call, worker, ttl_seconds, wait_ms)
+    }
+
+    pub(super) fn serve_or_wait(
+        &mut self,
+        call: &Call,
+        worker: &str,
+        ttl_seconds: Option<u32>,
+        wait_ms: u64,
+    ) -> Option<Answer> {
         if let Some(number) = self.next_task(worker) {
             return Some(self.hand_out(number, worker, ttl_seconds));
         }
@@ -225,18 +240,23 @@ impl Model {
             alive: true,
             draining: false,
             rest: None,
+            url: String::new(),
+            program: None,
+            claims: false,
             provider_failures: 0,
         });
-        let before =
-            (member.said, member.claude_cli, member.max_concurrency, member.labels.clone());
+        let before = member.clone();
         member.said = said.status.unwrap_or(WorkerStatus::Online);
         member.claude_cli = said.claude_cli.unwrap_or(member.claude_cli);
         member.max_concurrency = said.max_concurrency.unwrap_or(member.max_concurrency);
         if let Some(labels) = &said.labels {
             member.labels = labels.clone();
         }
-        let now = (member.said, member.claude_cli, member.max_concurrency, member.labels.clone());
-        let changed = is_new || before != now;
+        member.url = said.url.clone().unwrap_or(member.url);
+        member.program = said.agent_version.clone().or(member.program);
+        // Another program, or one at another place, may be one that waits to be called.
+        member.claims &= (&before.url, &before.program) == (&member.url, &member.program);
+        let changed = is_new || said_differently(&before, &member);
         if changed {
             member.heard_on_disk = Some(wall);
             let detail = format!(
@@ -310,4 +330,13 @@ impl Model {
         let line = self.line("worker", name.to_string(), actor, Some(detail));
         self.tell(kind, name.to_string(), Some(line));
     }
+}
+
+/// Whether a registration has changed what is kept of a worker.
+fn said_differently(before: &Member, now: &Member) -> bool {
+    let of = |member: &Member| {
+        let offers = (member.claude_cli, member.max_concurrency, member.labels.clone());
+        (member.said, offers, member.url.clone(), member.program.clone(), member.claims)
+    };
+    of(before) != of(now)
 }
