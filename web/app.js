@@ -284,6 +284,8 @@ async function start() {
     // A server that knows no sessions asks for no key, or will say so.
     api.session().catch(() => ({ required: false, signed_in: true, expires_at: null })),
     speak(preferred()),
+    // Only so that it is on its way: what goes wrong is told when it is asked for.
+    import(`./js/views/${find(location.pathname)?.name ?? "overview"}.js`).catch(() => null),
   ]);
   entered(session);
   followLinks();

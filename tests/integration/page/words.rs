@@ -68,12 +68,25 @@ fn both_languages_have_the_same_keys_places_and_plurals() {
 /// The codes of the tables in docs/API.md, and those that the catalogue itself names.
 fn codes() -> BTreeSet<String> {
     let manual = read("docs/API.md");
-    let rows = manual.lines().filter(|line| line.starts_with("| 4") || line.starts_with("| 5"));
-    let named = rows.filter_map(|row| row.split('`').nth(1)).filter(|word| is_code(word));
+    let named = manual.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, status, code, ..] = cells.as_slice() else { return None };
+        let fails = status.starts_with(['4', '5']) || *status == "Membridge's status";
+        code.strip_prefix('`')?.strip_suffix('`').filter(|code| fails && is_code(code))
+    });
     let catalogue = read("src/http/error.rs");
     let literals = catalogue.split('"').skip(1).step_by(2);
     let literals = literals.filter(|word| is_code(word) && word.contains('_'));
     named.chain(literals).map(str::to_owned).collect()
+}
+
+/// The codes by which attempts fail, as docs/API.md lists them.
+fn failures() -> BTreeSet<String> {
+    let manual = read("docs/API.md");
+    let (_, after) = manual.split_once("#### Codes of failures").expect("the section");
+    let (section, _) = after.split_once("\n#").expect("an end");
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    cells.flat_map(|cell| cell.split('`')).filter(|word| is_code(word)).map(str::to_owned).collect()
 }
 
 fn is_code(word: &str) -> bool {
@@ -89,6 +102,15 @@ fn every_error_code_has_a_text_in_both_languages() {
         let missing = |code: &&String| !words.contains_key(&format!("error.{code}"));
         assert_eq!(codes.iter().filter(missing).collect::<Vec<_>>(), Vec::<&String>::new());
     }
+}
+
+#[test]
+fn every_failure_of_an_attempt_has_a_text() {
+    let failures = failures();
+    assert!(failures.len() > 20, "the codes were not found: {failures:?}");
+    let words = words("en");
+    let missing = |code: &&String| !words.contains_key(&format!("code.{code}"));
+    assert_eq!(failures.iter().filter(missing).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]
