@@ -220,14 +220,18 @@ impl App {
             return Err(ApiError::unreadable(status, "ambiguous_request", text).closing());
         }
         let (class, client) = (shown.class(), self.client(peer, &headers));
-        if let Err(foreign) = self.check_host(shown, &headers, &uri) {
-            return self.redirect(peer, &headers, &uri).ok_or(foreign);
-        }
         let routed = route(&parts.method, uri.path());
         let endpoint = match &routed {
             Routed::To(route) => Some((route.endpoint, route.lease.is_none())),
             _ => None,
         };
+        // Whoever watches over the server may know it by any name.
+        let is_health = matches!(endpoint, Some((Endpoint::Health, true)));
+        if let Err(foreign) = self.check_host(shown, &headers, &uri)
+            && !is_health
+        {
+            return self.redirect(peer, &headers, &uri).ok_or(foreign);
+        }
         if is_api(uri.path()) {
             self.count(client, class, endpoint.map(|(endpoint, _)| endpoint), verdict)?;
             let open = endpoint.is_some_and(|(endpoint, plain)| plain && endpoint.is_open());

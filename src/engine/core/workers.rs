@@ -5,8 +5,8 @@
 
 use super::Core;
 use crate::domain::{
-    self, Audit, Cooling, Entity, EventKind, Outcome, PROVIDER_FAILURES_MAX, PROVIDER_REST_MS,
-    Refusal, Registration, Worker, WorkerId, is_provider_failure,
+    self, Audit, CompletionStatus, Cooling, Entity, EventKind, Outcome, PROVIDER_FAILURES_MAX,
+    PROVIDER_REST_MS, Refusal, Registration, Worker, WorkerId, is_provider_failure,
 };
 use crate::engine::batch::Batch;
 use crate::engine::{EngineError, WorkerView};
@@ -100,7 +100,8 @@ impl Core {
 
     /// A provider that fails several times in a row is left alone for a while.
     pub(super) fn judge_provider(&mut self, batch: &mut Batch<'_>, outcome: &Outcome) {
-        let code = outcome.code.as_deref().filter(|code| is_provider_failure(code));
+        let failed = outcome.status == CompletionStatus::Error;
+        let code = outcome.code.as_deref().filter(|code| failed && is_provider_failure(code));
         let id = &outcome.worker_id;
         if self.workers.count_provider(id, code.is_some()) >= PROVIDER_FAILURES_MAX {
             self.workers.count_provider(id, false);
