@@ -144,7 +144,11 @@ class Page {
 
 function content() {
   const { view, data, error } = page;
-  if (data === undefined && error) return failure(error, error.status === 404 ? null : () => page.refresh());
+  if (data === undefined && error) {
+    const gone = error.status === 404;
+    return [h("h1", { tabindex: "-1" }, view?.title() ?? "BLOOM"), failure(error, gone ? null : () => page.refresh()),
+      gone && h("p", null, h("a", { href: location.pathname.replace(/\/[^/]*$/, "") || "/" }, t("back")))];
+  }
   if (data === undefined) {
     return h("div", { class: page.slow ? "skeleton" : "", "aria-busy": "true" },
       page.slow && [h("p", { class: "sr" }, t("loading")), ...Array.from({ length: 6 }, () => h("div"))]);

@@ -119,6 +119,8 @@ export const facts = (...pairs) =>
 
 export const tags = (list) => (list.length ? list.map((text) => h("span", { class: "tag" }, text)) : "—");
 
+export const addresses = (list) => (list?.length ? list.map((one) => h("span", { class: "address" }, one, " ")) : "—");
+
 /** Text as it is, to be read in full. */
 export const text = (value, label) => h("pre", { tabindex: "0", role: "region", "aria-label": label }, value);
 

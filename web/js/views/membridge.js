@@ -8,7 +8,7 @@ import { ask } from "../dialog.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
 import { count, span } from "../format.js";
-import { empty, facts, failure, field, head, link, note, section, status, table, time } from "../parts.js";
+import { addresses, empty, facts, failure, field, head, link, note, section, status, table, time } from "../parts.js";
 
 const LEASE_SECONDS = 3600;
 const LEAST_SECONDS = 60;
@@ -107,7 +107,7 @@ function nodes(list) {
   return [line && h("p", null, line), table(t("membridge.nodes"), columns, list.map((node) => ({
     key: node.node_id,
     flash: `${node.role} ${node.db_sha}`,
-    cells: [node.node_id, status(node.role, word("role", node.role)), node.obs_count === null || node.obs_count === undefined ? "—" : count(node.obs_count), database(node.db_sha), time(ms(node.last_seen)), (node.ip_addrs ?? []).join(", ") || "—"],
+    cells: [node.node_id, status(node.role, word("role", node.role)), node.obs_count === null || node.obs_count === undefined ? "—" : count(node.obs_count), database(node.db_sha), time(ms(node.last_seen)), addresses(node.ip_addrs)],
   })))];
 }
 

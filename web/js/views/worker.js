@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { ask } from "../dialog.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
-import { act, capacity, facts, head, id, link, note, section, status, table, tags, time } from "../parts.js";
+import { act, addresses, capacity, facts, head, id, link, note, section, status, table, tags, time } from "../parts.js";
 import { condition } from "../fleet.js";
 
 export function view(page) {
@@ -55,7 +55,7 @@ const described = (data) => facts(
   [t("worker.claude"), t(data.capabilities.claude_cli ? "yes" : "no")],
   [t("worker.version"), data.agent_version ?? "—"],
   [t("worker.os"), data.os_info ?? "—"],
-  [t("worker.addresses"), data.ip_addrs.join(", ") || "—"],
+  [t("worker.addresses"), addresses(data.ip_addrs)],
   data.url && ["URL", data.url],
   [t("worker.way"), t(data.pushed ? "worker.pushed" : "worker.pulls")],
   data.from_membridge && [t("worker.origin"), t("worker.from_membridge")],
