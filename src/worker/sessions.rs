@@ -156,6 +156,15 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Closing would not do: a child of another thread that has not begun its program yet holds a copy.
+        if let Err(fault) = flock(&self.file, FlockOperation::Unlock) {
+            log::warn!("a session is not let go of: {fault}");
+        }
+    }
+}
+
 /// A random id of the form that Claude CLI asks for (UUID, version 4).
 pub fn new_id() -> io::Result<String> {
     let mut bytes = [0; 16];
