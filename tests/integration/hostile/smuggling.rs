@@ -240,12 +240,12 @@ fn a_whole_url_as_target_is_read_by_its_path_and_its_own_host_counts() {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         server.client().try_raw("GET", target, bytes.as_bytes()).unwrap().status
     };
-    assert_eq!(ask("http://bloom.example/api/runtime/health", "bloom.example"), 200);
-    assert_eq!(ask("http://bloom.example/api/runtime/health", "evil.example"), 200);
-    assert_eq!(ask("http://evil.example/api/runtime/health", "bloom.example"), 421);
-    assert_eq!(ask("http://evil.example/api/runtime/health", "localhost"), 421);
-    assert_eq!(ask("/api/runtime/health", "evil.example"), 421);
-    assert_eq!(ask("/api/runtime/health", "bloom.example"), 200);
+    assert_eq!(ask("http://bloom.example/api/runtime/stats", "bloom.example"), 200);
+    assert_eq!(ask("http://bloom.example/api/runtime/stats", "evil.example"), 200);
+    assert_eq!(ask("http://evil.example/api/runtime/stats", "bloom.example"), 421);
+    assert_eq!(ask("http://evil.example/api/runtime/stats", "localhost"), 421);
+    assert_eq!(ask("/api/runtime/stats", "evil.example"), 421);
+    assert_eq!(ask("/api/runtime/stats", "bloom.example"), 200);
     assert_eq!(ask("http://bloom.example/nothing", "bloom.example"), 404);
     assert!((400..500).contains(&ask("bloom.example:80", "bloom.example")));
     assert!((400..500).contains(&ask("*", "bloom.example")));
