@@ -6,16 +6,12 @@
 //! answers are bounded, one and all (P9). Not here: who is called when, and what an answer means for its
 //! task (`background`).
 
-mod dial;
-
-use crate::config::Secret;
-use dial::{Dialled, LOOKUPS_AT_ONCE};
-use http_body_util::{BodyExt, Full};
+use crate::config::{Secret, parse_base_url};
+use crate::outgoing::{self, Body, Connection, Dialer};
+use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,13 +30,11 @@ const ANSWER_TIME: Duration = Duration::from_secs(120);
 /// Longer answers take turns, so that many at once fit a small machine.
 const SMALL_ANSWER_BYTES: usize = 64 << 10;
 const LARGE_ANSWERS_AT_ONCE: usize = 4;
-/// What a connection may buffer, and the longest head of an answer.
-const BUFFER_BYTES: usize = 16 << 10;
 
 /// The way to all agents.
 pub struct Agents {
     key: Option<HeaderValue>,
-    lookups: Arc<Semaphore>,
+    dialer: Dialer,
     large_answers: Arc<Semaphore>,
 }
 
@@ -93,11 +87,11 @@ impl From<hyper::Error> for CallFault {
 }
 
 /// An agent that waits for its order.
-pub struct Connected(Dialled);
+pub struct Connected(Connection);
 
 impl Agents {
     /// `key` is what every order proves itself with.
-    pub fn new(key: Option<&Secret>) -> Self {
+    pub fn new(key: Option<&Secret>, dialer: Dialer) -> Self {
         let header = |key: &Secret| {
             let value = HeaderValue::from_bytes(key.expose().as_bytes());
             let mut value = value.expect("the configuration takes no key that is no header");
@@ -106,7 +100,7 @@ impl Agents {
         };
         Agents {
             key: key.map(header),
-            lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)),
+            dialer,
             large_answers: Arc::new(Semaphore::new(LARGE_ANSWERS_AT_ONCE)),
         }
     }
@@ -114,9 +108,9 @@ impl Agents {
     /// Whether `GET <url>/health` is answered with 200. Nothing secret goes along.
     pub async fn is_well(&self, url: &str) -> bool {
         let asked = async {
-            let agent = dial::dial(url, &self.lookups).await.map_err(CallFault::Unreachable)?;
+            let Connected(mut agent) = self.connect(url).await?;
             let request = request(&agent, Method::GET, "/health", Bytes::new());
-            exchange(agent, request, async |answer| Ok(answer.status().as_u16())).await
+            Ok::<_, CallFault>(agent.sender.send_request(request).await?.status().as_u16())
         };
         matches!(timeout(HEALTH_PATIENCE, asked).await, Ok(Ok(200)))
     }
@@ -124,7 +118,12 @@ impl Agents {
     /// # Errors
     /// `Unreachable`, with the reason.
     pub async fn connect(&self, url: &str) -> Result<Connected, CallFault> {
-        dial::dial(url, &self.lookups).await.map(Connected).map_err(CallFault::Unreachable)
+        let base = parse_base_url(url).map_err(|fault| format!("Its address {fault}"));
+        let dialled = match &base {
+            Ok(base) => self.dialer.connect(base).await,
+            Err(fault) => Err(fault.clone()),
+        };
+        dialled.map(Connected).map_err(CallFault::Unreachable)
     }
 
     /// Gives the order and waits for the answer, up to `patience` until it begins.
@@ -133,7 +132,7 @@ impl Agents {
     /// Each but `Unreachable`.
     pub async fn execute(
         &self,
-        Connected(agent): Connected,
+        Connected(mut agent): Connected,
         order: &Order<'_>,
         patience: Duration,
     ) -> Result<Reply, CallFault> {
@@ -143,11 +142,12 @@ impl Agents {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(self.key.clone().map(|key| (AGENT_KEY, key)));
         let (tell_begun, begun) = tokio::sync::oneshot::channel();
-        let answering = exchange(agent, request, async |answer| {
+        let answering = async {
+            let answer = agent.sender.send_request(request).await?;
             // Whoever waits for it is the same task.
             let _ = tell_begun.send(());
             self.read(answer).await
-        });
+        };
         let mut answering = pin!(answering);
         tokio::select! {
             answer = &mut answering => return answer,
@@ -177,8 +177,8 @@ impl Agents {
     }
 }
 
-fn request(agent: &Dialled, method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(body));
+fn request(agent: &Connection, method: Method, path: &str, body: Bytes) -> Request<Body> {
+    let mut request = Request::new(outgoing::whole(body));
     *request.method_mut() = method;
     let target = format!("{}{path}", agent.prefix);
     *request.uri_mut() = target.parse().expect("a checked address and a path of ours");
@@ -190,26 +190,6 @@ fn request(agent: &Dialled, method: Method, path: &str, body: Bytes) -> Request<
     request
 }
 
-/// Sends one request and gives what `take` makes of its answer; the connection ends with that.
-async fn exchange<T>(
-    agent: Dialled,
-    request: Request<Full<Bytes>>,
-    take: impl AsyncFnOnce(Response<Incoming>) -> Result<T, CallFault>,
-) -> Result<T, CallFault> {
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(BUFFER_BYTES);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(agent.stream)).await?;
-    let mut asking = pin!(async move { take(sender.send_request(request).await?).await });
-    let mut connection = pin!(connection);
-    let mut has_ended = false;
-    loop {
-        tokio::select! {
-            taken = &mut asking => return taken,
-            _ = &mut connection, if !has_ended => has_ended = true,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +197,10 @@ mod tests {
     use tokio::net::TcpListener;
 
     const SHORT: Duration = Duration::from_millis(50);
+
+    fn agents() -> Agents {
+        Agents::new(None, Dialer::new(outgoing::Trust::new(None, None, "OUTGOING_CA").unwrap()))
+    }
 
     fn order(prompt: &str) -> Order<'_> {
         Order {
@@ -240,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn an_agent_that_never_answers_is_silent_also_when_it_does_not_even_read() {
         let (_listener, url) = listening().await;
-        let agents = Agents::new(None);
+        let agents = agents();
         for prompt in ["short", &"x".repeat(8 << 20)] {
             let agent = agents.connect(&url).await.expect("the kernel accepts");
             let reply = agents.execute(agent, &order(prompt), SHORT).await;
@@ -251,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn once_an_answer_has_begun_it_may_take_longer_than_its_beginning() {
         let (listener, url) = listening().await;
-        let agents = Agents::new(None);
+        let agents = agents();
         let agent = agents.connect(&url).await.expect("it listens");
         let answering = async {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -267,9 +251,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_cannot_be_called_is_said_in_words() {
-        let agents = Agents::new(None);
+        let agents = agents();
         for (url, words) in [
-            ("https://127.0.0.1:1", "https"),
+            ("https://127.0.0.1:1", "cannot be reached: Connection refused"),
             ("pi:8001", "does not begin with http://"),
             ("http://no-such-host.invalid:1", "cannot be reached"),
         ] {

@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::engine::{self, Engine, EngineThread, Settings};
 use crate::membridge::{Connection, Membridge};
 use crate::membridge_agent::Agents;
+use crate::outgoing::{Dialer, Trust};
 use crate::store::{Opened, Store, StoreError};
 use crate::worker::{self, Stop};
 use crate::{exit, logging, server};
@@ -204,7 +205,8 @@ async fn run(
     tokio::spawn(writer.hand_out_answers());
     let sign_ins = SignIns::open(config, engine).await;
     app.sign_ins = sign_ins.map_err(|error| internal(error.to_string()))?;
-    let agents = Arc::new(Agents::new(config.membridge_agent_key.as_ref()));
+    let dialer = Dialer::new(Trust::new(None, None, "OUTGOING_CA").map_err(unusable)?);
+    let agents = Arc::new(Agents::new(config.membridge_agent_key.as_ref(), dialer));
     let pushing = config.public_url.clone().map(|url| {
         let key = config.membridge_agent_key.clone();
         push::start(Pusher::new(engine.clone(), agents.clone(), clock.clone(), url, key))

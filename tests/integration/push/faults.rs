@@ -39,7 +39,7 @@ fn a_task_that_an_agent_could_not_begin_goes_back_unharmed_and_the_agent_rests()
     ));
     for (name, url, code, words) in [
         ("dead", dead_address(), "agent_unreachable", "cannot be reached"),
-        ("tls", "https://127.0.0.1:1".into(), "agent_unreachable", "https"),
+        ("tls", refusing.url().replace("http:", "https:"), "agent_unreachable", "is it http?"),
         ("refusing", refusing.url(), "agent_refused_key", "MEMBRIDGE_AGENT_KEY"),
         ("unavailable", unavailable.url(), "agent_unavailable", "Claude CLI not found"),
     ] {
