@@ -91,7 +91,7 @@ pub fn of(error: &io::Error) -> String {
         Some(Error::AlertReceived(alert)) => format!("it broke TLS off: {alert:?}"),
         Some(other) => format!("TLS failed: {other}"),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "it ended the connection instead of speaking TLS".into()
+            "it ended the connection instead of speaking TLS; is it http?".into()
         }
         None => error.to_string(),
     }
