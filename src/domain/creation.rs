@@ -51,6 +51,7 @@ pub fn as_created(task: &Task) -> Task {
         updated_at: task.created_at,
         lease: None,
         ended: Vec::new(),
+        files: Vec::new(),
         ..task.clone()
     }
 }

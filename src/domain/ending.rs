@@ -83,6 +83,7 @@ pub fn complete(
         completed_at: when.wall,
         attempts: task.attempts,
         retry,
+        stored: None,
     };
     let mut task = touched(task, when.wall);
     task.status = outcome.task_status();

@@ -3,6 +3,7 @@
 //! Everything here is a pure function of its arguments: time, ids and the records come in, new
 //! records or a `Refusal` go out. Not here: clocks, randomness, storage, HTTP, log lines.
 
+mod artifact;
 mod audit;
 mod creation;
 mod ending;
@@ -17,6 +18,9 @@ mod task;
 mod transition;
 mod worker;
 
+pub use artifact::{
+    FILE_BYTES_PER_TASK, FILES_PER_TASK, FileOfTask, NewFile, ReturnedFile, StoredObject, add_file,
+};
 pub use audit::{Audit, Entity, EventKind};
 pub use creation::{IdempotencyKey, KEY_CHARS_MAX, as_created, is_same};
 pub use ending::{

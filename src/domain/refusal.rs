@@ -32,6 +32,8 @@ pub enum Refusal {
     TooManyIdempotencyKeys,
     TooManyWorkers,
     TooManyWaiting,
+    TooManyFiles,
+    FilesTooLarge,
 }
 
 /// Why no worker may take the task.

@@ -4,7 +4,10 @@
 //! Must stay true: a transition touches no prompt; `Task` alone suffices to rebuild the engine's
 //! memory. Not here: which transition is allowed (`transition`), how it looks on the wire (`wire`).
 
-use super::{ArtifactId, Delay, EndedLease, Lease, LeaseId, ResultId, Retry, TaskId, WorkerId};
+use super::{
+    ArtifactId, Delay, EndedLease, FileOfTask, Lease, LeaseId, ResultId, Retry, StoredObject,
+    TaskId, WorkerId,
+};
 use serde::{Deserialize, Serialize};
 
 /// How many past leases a task keeps; the oldest make room, the audit trail keeps them all.
@@ -118,6 +121,9 @@ pub struct Task {
     /// Oldest first, at most `LEASES_KEPT_PER_TASK`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedLease>,
+    /// Files that its workers returned, oldest first, at most `FILES_PER_TASK`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileOfTask>,
 }
 
 impl Task {
@@ -186,6 +192,9 @@ pub struct Outcome {
     /// The error was not the end: the task went back into the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Delay>,
+    /// Where its content lies in S3, and then perhaps only there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<StoredObject>,
 }
 
 impl Outcome {

@@ -93,6 +93,7 @@ pub fn create(new: NewTask, id: TaskId, now: i64) -> (Change, TaskSpec) {
         updated_at: now,
         lease: None,
         ended: Vec::new(),
+        files: Vec::new(),
     };
     (Change { task, kind: EventKind::TaskCreated, audit: Some(audit) }, new.spec)
 }

@@ -4,7 +4,7 @@
 //! a library (P10). Not here: what is refused (`domain`), the wording of validation (`wire`).
 
 use super::answer::{Answer, json};
-use crate::domain::{NoWorker, Refusal};
+use crate::domain::{FILE_BYTES_PER_TASK, FILES_PER_TASK, NoWorker, Refusal};
 use crate::engine::{EngineError, NotWritten};
 use crate::wire::Invalid;
 use hyper::StatusCode;
@@ -227,6 +227,15 @@ impl From<Refusal> for ApiError {
             Refusal::TooManyWorkers => ApiError::unavailable(
                 "too_many_workers",
                 "As many workers are registered as may be; remove some first",
+            ),
+            Refusal::TooManyFiles => conflict(
+                "too_many_files",
+                format!("The task has {FILES_PER_TASK} files, and takes no more"),
+            ),
+            Refusal::FilesTooLarge => ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "files_too_large",
+                format!("The task's files would be more than {} MiB", FILE_BYTES_PER_TASK >> 20),
             ),
             Refusal::TooManyWaiting => ApiError::unavailable(
                 "too_many_waiting",

@@ -9,11 +9,12 @@ use super::hot::{JournalKey, read};
 use super::listed::Listed;
 use super::schema::{
     AUDIT, ArchivedFacts, ArchivedTask, LEASES, OUTCOMES, OutcomeFacts, PART_SPEC, PARTS, TASKS,
-    TASKS_BY_STATUS, part_of_outcome,
+    TASKS_BY_STATUS, UPLOADS, part_of_file, part_of_outcome,
 };
 use super::{AuditEntry, Store, StoreError};
-use crate::domain::{LeaseStatus, Outcome, Task, TaskSpec, TaskStatus};
-use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
+use crate::domain::{LeaseStatus, Outcome, ReturnedFile, Task, TaskSpec, TaskStatus};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub struct Copied {
     pub journal: Vec<JournalKey>,
     /// Changes that those journal records tell of.
     pub changes: usize,
+    /// Artifacts among them that are to go to S3.
+    pub uploads: usize,
 }
 
 impl Copied {
@@ -33,7 +36,7 @@ impl Copied {
         let mut oldest = Copied {
             tasks: self.tasks.drain(..most.min(self.tasks.len())).collect(),
             journal: self.journal.drain(..most.min(self.journal.len())).collect(),
-            changes: 0,
+            ..Copied::default()
         };
         oldest.changes = std::mem::take(&mut self.changes);
         (!oldest.tasks.is_empty() || !oldest.journal.is_empty()).then_some(oldest)
@@ -56,7 +59,7 @@ impl Store {
         if seqs.is_empty() && journal.is_empty() {
             return Ok(Copied::default());
         }
-        let mut copied = Vec::with_capacity(seqs.len());
+        let mut copied = Copied { tasks: Vec::with_capacity(seqs.len()), ..Copied::default() };
         let archive = self.archive.write()?;
         let mut txn = archive.begin_write()?;
         txn.set_quick_repair(true);
@@ -65,6 +68,7 @@ impl Store {
             let mut parts = txn.open_table(PARTS)?;
             let mut listed = Listed::open(&txn)?;
             let mut audit = txn.open_table(AUDIT)?;
+            let mut uploads = txn.open_table(UPLOADS)?;
             for &seq in seqs {
                 let Some(task) = hot.task(seq)?.filter(|task| task.status.is_finished()) else {
                     continue;
@@ -76,9 +80,18 @@ impl Store {
                 }
                 listed.put(&task, age_ms)?;
                 for (part, bytes) in hot.parts(seq)? {
+                    // Content is written once, and here it may have been noted to lie in S3 since.
+                    if part > PART_SPEC && parts.get((seq, part))?.is_some() {
+                        continue;
+                    }
                     parts.insert((seq, part), bytes.as_slice())?;
+                    let new = self.goes_to_s3(&bytes, part)?;
+                    if let Some(artifact) = new {
+                        uploads.insert(artifact, (seq, part))?;
+                        copied.uploads += 1;
+                    }
                 }
-                copied.push(task);
+                copied.tasks.push(task);
             }
             for (_, record) in &journal {
                 for entry in record.changes.iter().flatten() {
@@ -87,11 +100,9 @@ impl Store {
             }
         }
         txn.commit()?;
-        Ok(Copied {
-            tasks: copied,
-            changes: journal.iter().map(|(_, record)| record.changes.len()).sum(),
-            journal: journal.into_iter().map(|(key, _)| key).collect(),
-        })
+        copied.changes = journal.iter().map(|(_, record)| record.changes.len()).sum();
+        copied.journal = journal.into_iter().map(|(key, _)| key).collect();
+        Ok(copied)
     }
 
     /// A consistent view of the archive without the tasks of `removing`; taken after the hot one, or
@@ -136,6 +147,19 @@ impl Archive {
     /// The same without the output.
     pub fn outcome_facts(&self, seq: u64, fence: u32) -> Result<Option<OutcomeFacts>, StoreError> {
         read(&self.parts, (seq, part_of_outcome(fence)))
+    }
+
+    /// What a worker returned as this artifact.
+    pub fn file(&self, seq: u64, artifact: u64) -> Result<Option<ReturnedFile>, StoreError> {
+        if self.is_gone(seq) { Ok(None) } else { read(&self.parts, (seq, part_of_file(artifact))) }
+    }
+
+    pub(super) fn part<T: DeserializeOwned>(
+        &self,
+        seq: u64,
+        part: u64,
+    ) -> Result<Option<T>, StoreError> {
+        read(&self.parts, (seq, part))
     }
 
     /// Task sequences below `before`, newest first. `lives_on` tells of a copy with this status

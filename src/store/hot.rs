@@ -6,10 +6,10 @@
 use super::schema::{
     Counters, HOT, JOURNAL, JournalRecord, LARGE, META, META_AGE, META_REMOVING, META_SESSIONS,
     META_SETTINGS, OutcomeFacts, PART_SPEC, PART_TASK, Removing, SMALL_PART_BYTES, Settings,
-    StoredWorker, WORKERS, part_of_outcome,
+    StoredWorker, WORKERS, part_of_file, part_of_outcome,
 };
 use super::{AuditEntry, KeyedTask, Store, StoreError};
-use crate::domain::{IdempotencyKey, Outcome, Sessions, Task, TaskSpec, WorkerId};
+use crate::domain::{IdempotencyKey, Outcome, ReturnedFile, Sessions, Task, TaskSpec, WorkerId};
 use redb::{
     AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
     ReadableTableMetadata, Table, WriteTransaction,
@@ -23,9 +23,10 @@ use std::collections::BTreeMap;
 pub struct HotChanges {
     /// Records by task sequence, as they are after the last change.
     pub tasks: BTreeMap<u64, Task>,
-    /// Parts that are new: specs and outcomes.
+    /// Parts that are new: specs, outcomes by task and fence, files by task and artifact.
     pub specs: BTreeMap<u64, TaskSpec>,
     pub outcomes: BTreeMap<(u64, u32), Outcome>,
+    pub files: BTreeMap<(u64, u64), ReturnedFile>,
     /// Idempotency keys of tasks that are new, and the tasks whose keys go for them.
     pub keys: BTreeMap<IdempotencyKey, KeyedTask>,
     pub old_keys: Vec<u64>,
@@ -109,6 +110,9 @@ impl HotChanges {
         }
         for ((seq, fence), outcome) in &self.outcomes {
             put(hot, (*seq, part_of_outcome(*fence)), json(outcome)?)?;
+        }
+        for ((seq, artifact), file) in &self.files {
+            put(hot, (*seq, part_of_file(*artifact)), json(file)?)?;
         }
         for seq in &self.archived {
             hot.retain_in((*seq, 0)..(*seq, JOURNAL), |_, _| false)?;
@@ -217,6 +221,11 @@ impl Hot {
     /// The same without the output.
     pub fn outcome_facts(&self, seq: u64, fence: u32) -> Result<Option<OutcomeFacts>, StoreError> {
         self.part((seq, part_of_outcome(fence)))
+    }
+
+    /// What a worker returned as this artifact; none when it has gone to the archive.
+    pub fn file(&self, seq: u64, artifact: u64) -> Result<Option<ReturnedFile>, StoreError> {
+        self.part((seq, part_of_file(artifact)))
     }
 
     fn part<T: DeserializeOwned>(&self, key: (u64, u64)) -> Result<Option<T>, StoreError> {

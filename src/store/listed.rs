@@ -37,6 +37,9 @@ impl<'t> Listed<'t> {
                 self.outcomes.insert(outcome, (seq, ended.lease.fence))?;
             }
         }
+        for file in &task.files {
+            self.outcomes.insert(file.seq, (seq, 0))?;
+        }
         Ok(())
     }
 
@@ -52,6 +55,9 @@ impl<'t> Listed<'t> {
             if let Some(outcome) = ended.outcome {
                 self.outcomes.remove(outcome)?;
             }
+        }
+        for file in &task.files {
+            self.outcomes.remove(file.seq)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Files of an older format, brought to the present one.
 //!
 //! Format 2 gives each archived task a row in `TASKS_BY_AGE`, format 3 gives the hot file its tables of
-//! idempotency keys. Works on open databases, so that a migration can be cut off at every point. Must stay true: steps are bounded and each is one commit
+//! idempotency keys, format 4 the archive those of S3. Works on open databases, so that a migration can be cut off at every point. Must stay true: steps are bounded and each is one commit
 //! that also says how far it came, so a migration that was cut off goes on where it was; the format
 //! is raised in the commit of the last step, and the hot file's after the archive's. Not here: the
 //! copies that are kept before (`keep`).
@@ -9,7 +9,8 @@
 use super::StoreError;
 use super::open::stored_format;
 use super::schema::{
-    FORMAT, KEYS, KEYS_BY_TASK, META, META_FORMAT, META_MIGRATED, TASKS_BY_AGE, TASKS_BY_STATUS,
+    DELETIONS, FORMAT, KEYS, KEYS_BY_TASK, META, META_FORMAT, META_MIGRATED, TASKS_BY_AGE,
+    TASKS_BY_STATUS, UPLOADS,
 };
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
@@ -44,6 +45,8 @@ pub fn migrate_in_steps(
     if stored_format(archive)? != Some(FORMAT) {
         let mut txn = archive.begin_write()?;
         txn.set_quick_repair(true);
+        txn.open_table(UPLOADS)?;
+        txn.open_table(DELETIONS)?;
         raise_format(&txn)?;
         txn.commit()?;
     }

@@ -4,10 +4,12 @@
 //! as it is; nothing is created beside data that is there. The backends are handed in at
 //! `open_backends`, which is how power loss and full disks are tried. Not here: what is in the files.
 
+use super::files::Folder;
+use super::objects::ObjectRules;
 use super::place::Place;
 use super::schema::{
-    AUDIT, FORMAT, HOT, KEYS, KEYS_BY_TASK, LARGE, LEASES, META, META_FORMAT, OUTCOMES, PARTS,
-    TASKS, TASKS_BY_AGE, TASKS_BY_STATUS, WORKERS,
+    AUDIT, DELETIONS, FORMAT, HOT, KEYS, KEYS_BY_TASK, LARGE, LEASES, META, META_FORMAT, OUTCOMES,
+    PARTS, TASKS, TASKS_BY_AGE, TASKS_BY_STATUS, UPLOADS, WORKERS,
 };
 use super::slot::{Access, Slot};
 use super::{StoreError, keep, migrate};
@@ -19,6 +21,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// Memory for pages of the hot file; redb's own default is 1 GiB.
 const HOT_CACHE_BYTES: usize = 6 << 20;
@@ -30,6 +33,8 @@ const SAID_EVERY_TASKS: u64 = 200_000;
 pub struct Store {
     pub(super) hot: Slot,
     pub(super) archive: Slot,
+    pub(super) objects: OnceLock<ObjectRules>,
+    pub(super) files: Option<Arc<Folder>>,
 }
 
 /// What opening found, for the start's lines.
@@ -61,7 +66,11 @@ impl Store {
     pub fn open(dir: &Path) -> Result<(Store, Opened), StoreError> {
         make_directory(dir).map_err(|error| StoreError::Unusable(dir.to_path_buf(), error))?;
         let (hot, archive) = files_of(dir);
-        open_places(hot, archive, Limits::default())
+        let (mut store, opened) = open_places(hot, archive, Limits::default())?;
+        let folder =
+            Folder::open(dir).map_err(|error| StoreError::Unusable(dir.join("files"), error))?;
+        store.files = Some(Arc::new(folder));
+        Ok((store, opened))
     }
 
     /// Opens, or creates, a store in any two backends, as it is opened in a directory.
@@ -158,7 +167,8 @@ fn open_places(hot: Place, archive: Place, limits: Limits) -> Result<(Store, Ope
         given_back_bytes: grown.saturating_sub(hot_bytes),
         kept,
     };
-    Ok((Store { hot: slot(hot_db, hot), archive: slot(archive_db, archive) }, opened))
+    let (hot, archive) = (slot(hot_db, hot), slot(archive_db, archive));
+    Ok((Store { hot, archive, objects: OnceLock::new(), files: None }, opened))
 }
 
 /// Keeps copies of files of an older format, before anything of them is changed.
@@ -209,6 +219,8 @@ fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
         txn.open_table(LEASES)?;
         txn.open_table(OUTCOMES)?;
         txn.open_table(AUDIT)?;
+        txn.open_table(UPLOADS)?;
+        txn.open_table(DELETIONS)?;
         txn.commit()?;
     }
     if stored_format(hot)?.is_none() {

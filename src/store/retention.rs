@@ -7,6 +7,7 @@
 
 use super::archive::Archive;
 use super::listed::Listed;
+use super::objects::Contents;
 use super::schema::{ArchivedFacts, PARTS, TASKS, TASKS_BY_AGE};
 use super::{Store, StoreError};
 use crate::domain::TaskStatus;
@@ -67,6 +68,7 @@ impl Store {
             return Ok(0);
         }
         drop(found);
+        let files;
         let archive = self.archive.write()?;
         let mut txn = archive.begin_write()?;
         txn.set_quick_repair(true);
@@ -74,13 +76,19 @@ impl Store {
             let mut tasks = txn.open_table(TASKS)?;
             let mut parts = txn.open_table(PARTS)?;
             let mut listed = Listed::open(&txn)?;
+            let mut contents = Contents::open(&txn, self.object_rules())?;
             for &seq in seqs {
                 let Some(record) = tasks.remove(seq)? else { continue };
                 listed.take_out(record.value())?;
-                parts.retain_in((seq, 0)..=(seq, u64::MAX), |_, _| false)?;
+                for removed in parts.extract_from_if((seq, 0)..=(seq, u64::MAX), |_, _| true)? {
+                    let (key, bytes) = removed?;
+                    contents.take_out(key.value().1, bytes.value())?;
+                }
             }
+            files = contents.files;
         }
         txn.commit()?;
+        self.remove_files(&files);
         Ok(there)
     }
 }

@@ -12,8 +12,9 @@ use std::fmt;
 
 /// The version of the layout below, stored in both files under `META_FORMAT`. Format 1 had no
 /// `TASKS_BY_AGE` and no `META_REMOVING`; format 2 had no `KEYS`, and its records knew nothing of leases
-/// handed back and of tries again, which a program of its time cannot read.
-pub const FORMAT: u64 = 3;
+/// handed back and of tries again, which a program of its time cannot read; format 3 knew no files of
+/// tasks and nothing of S3.
+pub const FORMAT: u64 = 4;
 
 /// Both files. What concerns the file itself: format version, settings.
 pub const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -33,7 +34,8 @@ pub const META_MIGRATED: &str = "migrated";
 /// Hot file. (task sequence, part) → the task's live record, its small parts, and the journal.
 ///
 /// `PART_TASK` is the `domain::Task` that transitions rewrite, `PART_SPEC` the `TaskSpec`, written
-/// once, `part_of_outcome(fence)` the `Outcome` under that lease. A commit's `JournalRecord` stands
+/// once, `part_of_outcome(fence)` the `Outcome` under that lease, `part_of_file(seq)` a `ReturnedFile`,
+/// which does not come back with a task that a person requeues. A commit's `JournalRecord` stands
 /// behind the task that was newest then, under `JOURNAL` + its first change sequence, so that what
 /// grows grows in one place: a lone transition rewrites one leaf, not one in each of three tables
 /// (`docs/decisions/0003`).
@@ -50,6 +52,13 @@ pub const SMALL_PART_BYTES: usize = 1_024;
 pub fn part_of_outcome(fence: u32) -> u64 {
     PART_SPEC + u64::from(fence)
 }
+
+/// The part that holds what a worker returned as the artifact with this sequence. Fences are below 2³².
+pub fn part_of_file(artifact: u64) -> u64 {
+    FILES + artifact
+}
+
+pub const FILES: u64 = 1 << 40;
 
 /// Archive. Task sequence → `ArchivedTask`.
 pub const TASKS: TableDefinition<u64, &[u8]> = TableDefinition::new("tasks");
@@ -81,8 +90,16 @@ pub const TASKS_BY_AGE: TableDefinition<(u8, u64, u64), ()> = TableDefinition::n
 /// stand in their tasks.
 pub const LEASES: TableDefinition<(u8, u64), u64> = TableDefinition::new("leases");
 
-/// Archive. Outcome sequence → (task sequence, fence): artifacts by id and their list.
+/// Archive. Outcome sequence → (task sequence, fence): artifacts by id and their list. A returned file
+/// has the fence 0, which no lease has.
 pub const OUTCOMES: TableDefinition<u64, (u64, u32)> = TableDefinition::new("outcomes");
+
+/// Archive. Outcome sequence → (task sequence, part): artifacts whose content is to go to S3. A row is
+/// written with the part and goes in the commit that notes where the content lies.
+pub const UPLOADS: TableDefinition<u64, (u64, u64)> = TableDefinition::new("uploads");
+
+/// Archive. (bucket, key) of objects in S3 whose tasks retention has removed.
+pub const DELETIONS: TableDefinition<(&str, &str), ()> = TableDefinition::new("deletions");
 
 /// Archive. Change sequence → `AuditEntry`, out of the journal's older records.
 pub const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
