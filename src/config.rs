@@ -6,6 +6,7 @@
 //! merely because this version does not use it: that is a note.
 //! Deliberately not here: settings that are saved while running; those live in the store.
 
+mod artifacts;
 mod base_url;
 mod env_file;
 mod error;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 
+pub use artifacts::FileLimits;
 pub use base_url::{BaseUrl, UrlFault, parse_base_url};
 pub use error::ConfigError;
 pub use network::Network;
@@ -75,6 +77,7 @@ pub struct Config {
     pub rate_limit_authenticated: u32,
     /// `None` keeps everything.
     pub retention_days: Option<u32>,
+    pub file_limits: FileLimits,
     /// At most so many tasks of an agent are leased at a time.
     pub agent_limits: Vec<(String, u32)>,
     /// How the worker in this process runs Claude.
@@ -158,6 +161,7 @@ impl Config {
             retention_days: sources
                 .parsed("RETENTION_DAYS", "90", |text| number(text, 36_500))?
                 .filter(|days| *days > 0),
+            file_limits: FileLimits::load(&sources)?,
             agent_limits: sources
                 .parsed("AGENT_LIMITS", "reviewer=2,writer=1", agent_limits)?
                 .unwrap_or_default(),

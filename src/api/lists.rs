@@ -114,8 +114,8 @@ impl App {
         };
         let Some(task) = read(call.query("task_id")) else { return Ok(empty()) };
         let read = move |query: &Query| match task {
-            None => query.outcomes(paging.before(), paging.limit),
-            Some(task) => query.outcomes_of(task, paging.before(), paging.limit),
+            None => query.artifacts(paging.before(), paging.limit),
+            Some(task) => query.artifacts_of(task, paging.before(), paging.limit),
         };
         self.page(call, read, |rows| array(rows.iter().map(wire::artifact))).await
     }

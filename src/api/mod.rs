@@ -4,6 +4,7 @@
 //! route, body, then the engine's own order. One log line a request, without body or key. Not here:
 //! sockets (`server`), rules (`domain`), JSON shapes (`wire`).
 
+mod artifacts;
 mod config;
 mod dispatch;
 mod events;
@@ -16,7 +17,7 @@ mod tasks;
 mod workers;
 
 use crate::clock::Clock;
-use crate::config::{Config, Network, Secret};
+use crate::config::{Config, FileLimits, Network, Secret};
 use crate::engine::{ByHand, ClaimAnswer, Engine};
 use crate::http::answer::{Answer, AnswerBudget, TEXT, bytes, with_header};
 use crate::http::body::{
@@ -52,6 +53,9 @@ const LOGGED_PATH_CHARS: usize = 200;
 /// Pages that are read at the same time; the others wait their turn.
 const PAGES_AT_ONCE: usize = 2;
 
+/// Files that workers return at the same time.
+const ARRIVALS_AT_ONCE: usize = 4;
+
 /// Everything a handler may use.
 pub struct App {
     pub engine: Engine,
@@ -74,6 +78,9 @@ pub struct App {
     /// Turns to read a page, each of which may hold megabytes while it is read.
     pages: Arc<Semaphore>,
     listeners: Arc<AtomicUsize>,
+    /// Turns to return a file, each of which has a thread.
+    arrivals: Semaphore,
+    file_limits: FileLimits,
     stopping: watch::Receiver<bool>,
     /// Where a granted task goes to be pushed; none when tasks are not pushed.
     pub pusher: Option<mpsc::Sender<ClaimAnswer>>,
@@ -138,6 +145,8 @@ impl App {
             answers: AnswerBudget::default(),
             pages: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
             listeners: Arc::default(),
+            arrivals: Semaphore::new(ARRIVALS_AT_ONCE),
+            file_limits: config.file_limits,
             stopping,
             pusher: None,
             run,
@@ -268,24 +277,26 @@ impl App {
         let only_reads = matches!(parts.method, Method::GET | Method::HEAD);
         let usage =
             if only_reads || parts.method == Method::DELETE { Use::Ignored } else { Use::Kept };
-        // Its share of the budget is held until the answer.
-        let mut received = receive(body, bytes_max, usage, &self.budget).await?;
-        let payload = match usage {
-            Use::Ignored => Payload::Absent,
-            Use::Kept => payload(&headers, std::mem::take(&mut received.bytes)).await?,
-        };
         let secure = self.scheme(peer, &headers) == Some(Scheme::Https);
         let is_head = parts.method == Method::HEAD;
-        let call = Call {
+        let mut call = Call {
             route,
             path: uri.path().into(),
             query,
             headers,
-            payload,
+            payload: Payload::Absent,
             is_head,
             client,
             secure,
         };
+        if call.route.endpoint == Endpoint::AddFile {
+            return self.add_file(&call, body).await;
+        }
+        // Its share of the budget is held until the answer.
+        let mut received = receive(body, bytes_max, usage, &self.budget).await?;
+        if usage == Use::Kept {
+            call.payload = payload(&call.headers, std::mem::take(&mut received.bytes)).await?;
+        }
         let answer = self.dispatch(call).await?;
         if !only_reads {
             // What has taken effect is told in any case.
@@ -332,6 +343,8 @@ impl App {
             Endpoint::Artifacts => self.artifacts(&call).await,
             Endpoint::Artifact => self.artifact(&call).await,
             Endpoint::ArtifactContent => self.artifact_content(&call).await,
+            // Its body was taken before.
+            Endpoint::AddFile => Err(ApiError::not_found()),
             Endpoint::Audit => self.audit(&call).await,
             Endpoint::Stats => self.stats().await,
             Endpoint::Events => self.events(&call),

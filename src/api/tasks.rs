@@ -5,11 +5,11 @@
 use super::{App, Call};
 use crate::domain::{IdempotencyKey, KEY_CHARS_MAX, Refusal, TaskId};
 use crate::engine::{ByHand, EngineError, NewLease};
-use crate::http::answer::{Answer, TEXT, bytes, json, with_header};
+use crate::http::answer::{Answer, json};
 use crate::http::error::ApiError;
 use crate::wire::{self, Invalid};
 use hyper::StatusCode;
-use hyper::header::{CONTENT_DISPOSITION, HeaderMap};
+use hyper::header::HeaderMap;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -129,24 +129,5 @@ impl App {
         let (id, now) = (task_id(call)?, self.clock.now());
         let waiting = self.engine.read(move |query| query.waiting(id, now)).await?;
         Ok(json(StatusCode::OK, &wire::waiting(id, &waiting)))
-    }
-
-    pub(super) async fn artifact(&self, call: &Call) -> Result<Answer, ApiError> {
-        let id = call.route.id.parse().map_err(|_| Refusal::ArtifactNotFound)?;
-        let outcome = self.engine.read(move |query| query.artifact(id)).await?;
-        Ok(json(StatusCode::OK, &wire::artifact(&outcome)))
-    }
-
-    /// The content as a file: never anything that a browser would run.
-    pub(super) async fn artifact_content(&self, call: &Call) -> Result<Answer, ApiError> {
-        let id = call.route.id.parse().map_err(|_| Refusal::ArtifactNotFound)?;
-        let outcome = self.engine.read(move |query| query.artifact(id)).await?;
-        let content = outcome.artifact_content().ok_or_else(|| {
-            let text = "The artifact has no content";
-            ApiError::new(StatusCode::NOT_FOUND, "artifact_empty", text)
-        })?;
-        let answer = bytes(StatusCode::OK, TEXT, content.to_owned());
-        let name = format!("attachment; filename=\"{id}.txt\"");
-        Ok(with_header(answer, CONTENT_DISPOSITION, &name))
     }
 }

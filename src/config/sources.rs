@@ -26,6 +26,8 @@ const MAX_FILE_BYTES: u64 = 256 * 1024;
 const PLAIN: &[&str] = &[
     "AGENT_LIMITS",
     "ALLOWED_HOSTS",
+    "ARTIFACTS_MB_MAX",
+    "ARTIFACT_MB_MAX",
     "BLOOM_RUNTIME_PORT",
     "BLOOM_SERVER",
     "DATA_DIR",

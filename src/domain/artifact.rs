@@ -99,6 +99,8 @@ pub fn add_file(
         stored: None,
     };
     let mut task = touched(task, now);
+    // A sign of life of the holder, like a heartbeat.
+    task.lease.iter_mut().for_each(|lease| lease.renew(now));
     task.files.push(FileOfTask { seq: artifact_id.seq(), bytes: file.bytes });
     Ok((Change { task, kind: EventKind::ArtifactAdded, audit: Some(audit) }, file))
 }

@@ -6,8 +6,8 @@
 use super::EngineError;
 use crate::domain::{
     self, Audit, EventKind, HandBack, IdempotencyKey, LeaseClaim, LeaseId, LeaseStatus,
-    ListedAgent, NewTask, Outcome, Registration, Sessions, Task, TaskId, TaskSpec, Worker,
-    WorkerId, WorkerStatus,
+    ListedAgent, NewFile, NewTask, Outcome, Registration, ReturnedFile, Sessions, Task, TaskId,
+    TaskSpec, Worker, WorkerId, WorkerStatus,
 };
 use crate::store::{Copied, DueTask, Settings};
 use std::collections::HashSet;
@@ -102,6 +102,13 @@ pub enum Command {
         claim: LeaseClaim,
         completed: Option<Box<domain::Completed>>,
         reply: Reply<Completed>,
+    },
+    /// A file of the lease's holder has arrived.
+    AddFile {
+        task: TaskId,
+        claim: LeaseClaim,
+        file: Box<NewFile>,
+        reply: Reply<ReturnedFile>,
     },
     /// `given` is None when its fields are wrong.
     HandBack {

@@ -5,6 +5,7 @@
 //! writer, through snapshots (`query`). Not here: HTTP, the JSON of the wire, rules about tasks.
 
 mod agents;
+mod artifacts;
 mod batch;
 mod bulk;
 mod command;
@@ -29,6 +30,7 @@ mod workers;
 mod tests;
 
 pub use agents::AgentLimits;
+pub use artifacts::Artifact;
 pub use bulk::Bulk;
 pub use command::{
     ByHand, Changed, ClaimAnswer, Command, Completed, ConfigChange, LeaseAnswer, LeaseView,
@@ -46,7 +48,10 @@ pub use selection::{AuditSelection, Selection};
 pub use thread::{Engine, EngineThread, start};
 pub use visible::Backlog;
 
-pub use crate::store::{DueTask, Settings};
+pub use crate::store::{
+    Arriving, DueTask, Folder, Kept, NotKept, ObjectRules, Settings, Upload, UploadSource,
+    WaitingUpload, hexadecimal,
+};
 
 use crate::domain::Refusal;
 use std::fmt;

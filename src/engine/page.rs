@@ -3,8 +3,7 @@
 //! Must stay true: a page ends after `limit` rows or `PAGE_BYTES` of texts, whichever texts they are
 //! (P9), and holds one row at least. Not here: which rows there are (`query`).
 
-use super::{LeaseView, TaskView, WorkerView};
-use crate::domain::Outcome;
+use super::{Artifact, LeaseView, TaskView, WorkerView};
 use crate::store::AuditEntry;
 
 /// Bytes of texts after which a page ends.
@@ -41,10 +40,15 @@ impl Texts for LeaseView {
     }
 }
 
-impl Texts for Outcome {
+impl Texts for Artifact {
     fn bytes(&self) -> usize {
-        let output = self.output.as_ref().map_or(0, String::len);
-        output + self.artifact_type.len() + sum(&self.artifact_tags)
+        match self {
+            Artifact::Output(outcome) => {
+                let output = outcome.output.as_ref().map_or(0, String::len);
+                output + outcome.artifact_type.len() + sum(&outcome.artifact_tags)
+            }
+            Artifact::File(file) => file.name.len() + file.content_type.len(),
+        }
     }
 }
 

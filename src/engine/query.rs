@@ -9,7 +9,7 @@ use super::page::{Filling, Page};
 use super::visible::Visible;
 use super::{EngineError, LastHour, LeaseView, NotWritten, TaskView, WorkerView};
 use crate::domain::{
-    ArtifactId, LeaseStatus, Outcome, Refusal, Sessions, Task, TaskId, TaskSpec, TaskStatus,
+    LeaseStatus, Outcome, Refusal, ReturnedFile, Sessions, Task, TaskId, TaskSpec, TaskStatus,
     WorkerId,
 };
 use crate::store::{Archive, AuditEntry, Copied, Hot, OutcomeFacts, Settings, Store};
@@ -42,7 +42,15 @@ pub(super) struct Both {
 }
 
 impl Both {
-    fn task(&self, seq: u64) -> Result<Option<Found>, EngineError> {
+    /// What a worker returned as this artifact; it does not come back with a task that is requeued.
+    pub(super) fn file(&self, task: u64, seq: u64) -> Result<Option<ReturnedFile>, EngineError> {
+        match self.hot.file(task, seq)? {
+            Some(file) => Ok(Some(file)),
+            None => Ok(self.archive.file(task, seq)?),
+        }
+    }
+
+    pub(super) fn task(&self, seq: u64) -> Result<Option<Found>, EngineError> {
         if let Some(task) = self.hot.task(seq)? {
             return Ok(Some(Found { task, is_hot: true }));
         }
@@ -67,7 +75,11 @@ impl Both {
         })
     }
 
-    fn outcome(&self, found: &Found, fence: u32) -> Result<Option<Outcome>, EngineError> {
+    pub(super) fn outcome(
+        &self,
+        found: &Found,
+        fence: u32,
+    ) -> Result<Option<Outcome>, EngineError> {
         let seq = found.task.seq();
         Ok(match found.is_hot {
             true => self.hot.outcome(seq, fence)?,
@@ -84,7 +96,7 @@ pub(super) struct Found {
 
 /// Candidates of both files, newest first, each sequence once, one row more than `limit` to know
 /// whether a page follows.
-fn newest_of_both(
+pub(super) fn newest_of_both(
     hot: Vec<(u64, u64)>,
     archived: Vec<(u64, u64)>,
     limit: usize,
@@ -191,58 +203,6 @@ impl Query {
         Ok(page.page(more))
     }
 
-    /// Outcomes below the sequence `before`: artifacts with what they came from.
-    pub fn outcomes(&self, before: u64, limit: usize) -> Result<Page<Outcome>, EngineError> {
-        let hot = self.visible.index().outcomes_below(before, limit + 1);
-        let both = self.both()?;
-        let archived = both.archive.outcomes_below(before, limit + 1)?;
-        let rows = newest_of_both(hot, archived, limit);
-        let more = rows.len() > limit;
-        let mut page = Filling::new(limit);
-        for (seq, task) in rows {
-            if page.is_full() {
-                return Ok(page.page(true));
-            }
-            match self.outcome_at(&both, task, seq)? {
-                Some(outcome) => page.add(seq, outcome),
-                None => page.skip(seq),
-            }
-        }
-        Ok(page.page(more))
-    }
-
-    fn outcome_at(&self, both: &Both, task: u64, seq: u64) -> Result<Option<Outcome>, EngineError> {
-        let Some(found) = both.task(task)? else { return Ok(None) };
-        match found.task.ended.iter().find(|ended| ended.outcome == Some(seq)) {
-            Some(ended) => both.outcome(&found, ended.lease.fence),
-            None => Ok(None),
-        }
-    }
-
-    /// The outcomes of one task below the sequence `before`; none for a task that is not there.
-    pub fn outcomes_of(
-        &self,
-        id: TaskId,
-        before: u64,
-        limit: usize,
-    ) -> Result<Page<Outcome>, EngineError> {
-        let both = self.both()?;
-        let mut page = Filling::new(limit);
-        let Some(found) = both.task(id.seq())?.filter(|found| found.task.id == id) else {
-            return Ok(page.page(false));
-        };
-        for ended in found.task.ended.iter().rev() {
-            let Some(seq) = ended.outcome.filter(|seq| *seq < before) else { continue };
-            if page.is_full() {
-                return Ok(page.page(true));
-            }
-            if let Some(outcome) = both.outcome(&found, ended.lease.fence)? {
-                page.add(seq, outcome);
-            }
-        }
-        Ok(page.page(false))
-    }
-
     /// What the task's latest completion left.
     pub fn latest_outcome(&self, id: TaskId) -> Result<Outcome, EngineError> {
         let both = self.both()?;
@@ -253,22 +213,6 @@ impl Query {
             None => None,
         };
         outcome.ok_or(EngineError::Refused(Refusal::ResultNotFound))
-    }
-
-    pub fn artifact(&self, id: ArtifactId) -> Result<Outcome, EngineError> {
-        let known = self.visible.index().task_of_outcome(id.seq());
-        let both = self.both()?;
-        let task = match known {
-            Some(task) => Some(task),
-            None => both.archive.task_of_outcome(id.seq())?,
-        };
-        let outcome = match task {
-            Some(task) => self.outcome_at(&both, task, id.seq())?,
-            None => None,
-        };
-        outcome
-            .filter(|outcome| outcome.artifact_id == id)
-            .ok_or(EngineError::Refused(Refusal::ArtifactNotFound))
     }
 
     /// Audit entries below the change sequence `before`.
@@ -380,7 +324,11 @@ impl Query {
             let index = self.visible.index();
             (index.finished(tasks), index.oldest_journal, index.counters.age_ms)
         };
-        Ok(self.store.archive_finished(&seqs, oldest, journal, age_ms)?)
+        let copied = self.store.archive_finished(&seqs, oldest, journal, age_ms)?;
+        if copied.uploads > 0 {
+            self.visible.objects.send_replace(());
+        }
+        Ok(copied)
     }
 }
 

@@ -118,6 +118,8 @@ impl Query {
     pub fn remove_archived(&self, removing: &HashSet<u64>) -> Result<usize, EngineError> {
         let mut seqs: Vec<u64> = removing.iter().copied().collect();
         seqs.sort_unstable();
-        Ok(self.store.remove_archived(&seqs)?)
+        let removed = self.store.remove_archived(&seqs)?;
+        self.visible.objects.send_replace(());
+        Ok(removed)
     }
 }

@@ -4,6 +4,7 @@
 //! Not here: HTTP, threads, the rules' own table (`domain::transition_tests`).
 
 mod archive;
+mod artifacts;
 mod commits;
 mod fleet;
 mod keys;
@@ -16,7 +17,7 @@ mod waiting;
 use super::core::Core;
 use super::query::Query;
 use super::{
-    ClaimAnswer, Command, Completed, EngineError, LeaseAnswer, LeaseView, NewLease, Reply,
+    Artifact, ClaimAnswer, Command, Completed, EngineError, LeaseAnswer, LeaseView, NewLease, Reply,
     TaskView, WorkerChoice, WorkerView,
 };
 use crate::clock::{Clock, ManualClock};

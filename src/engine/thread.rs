@@ -13,8 +13,8 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::domain::{
-    self, Audit, HandBack, IdempotencyKey, LeaseClaim, LeaseId, ListedAgent, NewTask, Registration,
-    Sessions, TaskId, WorkerId,
+    self, Audit, HandBack, IdempotencyKey, LeaseClaim, LeaseId, ListedAgent, NewFile, NewTask,
+    Registration, ReturnedFile, Sessions, TaskId, WorkerId,
 };
 use crate::store::{Copied, DueTask, Store, StoreError};
 use rustix::process::setpriority_process;
@@ -218,6 +218,17 @@ impl Engine {
     ) -> Result<Completed, EngineError> {
         let completed = completed.map(Box::new);
         self.ask(|reply| Command::Complete { task, claim, completed, reply }).await
+    }
+
+    /// Takes a file that has arrived from the holder of the lease.
+    pub async fn add_file(
+        &self,
+        task: TaskId,
+        claim: LeaseClaim,
+        file: NewFile,
+    ) -> Result<ReturnedFile, EngineError> {
+        let file = Box::new(file);
+        self.ask(|reply| Command::AddFile { task, claim, file, reply }).await
     }
 
     /// Takes a task back from its worker; `given` as in `complete`.

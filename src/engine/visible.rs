@@ -34,6 +34,8 @@ pub struct Visible {
     index: Mutex<Index>,
     trouble: Mutex<Option<NotWritten>>,
     pub(super) backlog: watch::Sender<Backlog>,
+    /// There may be more to do in S3.
+    pub(super) objects: watch::Sender<()>,
     /// Who is called with tasks, or where, has changed.
     pub(super) pushed: watch::Sender<()>,
 }
@@ -47,6 +49,7 @@ pub struct Index {
     leases: [BTreeMap<u64, u64>; 3],
     /// The active ones of `leases` by their holder.
     held: HashMap<WorkerId, BTreeMap<u64, u64>>,
+    /// Of outcomes and of files, which share their sequence.
     outcomes: BTreeMap<u64, u64>,
     renewals: HashMap<u64, Renewal>,
     workers: HashMap<WorkerId, WorkerView>,
@@ -70,6 +73,7 @@ impl Visible {
             index: Mutex::default(),
             trouble: Mutex::default(),
             backlog: watch::Sender::new(Backlog::Nothing),
+            objects: watch::Sender::new(()),
             pushed: watch::Sender::new(()),
         }
     }
@@ -109,6 +113,9 @@ impl Index {
                 self.outcomes.insert(outcome, seq);
             }
         }
+        for file in &task.files {
+            self.outcomes.insert(file.seq, seq);
+        }
         match &task.lease {
             Some(lease) => {
                 let id = lease.id.seq();
@@ -142,6 +149,9 @@ impl Index {
             if let Some(outcome) = ended.outcome {
                 self.outcomes.remove(&outcome);
             }
+        }
+        for file in &task.files {
+            self.outcomes.remove(&file.seq);
         }
     }
 

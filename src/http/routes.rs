@@ -31,6 +31,7 @@
 //! POST   /api/runtime/llm-tasks/:id/cancel
 //! GET    /api/runtime/leases
 //! GET    /api/runtime/runs
+//! POST   /api/runtime/llm-tasks/:id/artifacts
 //! GET    /api/runtime/artifacts
 //! GET    /api/runtime/artifacts/:id
 //! GET    /api/runtime/artifacts/:id/content
@@ -99,6 +100,7 @@ pub enum Endpoint {
     Artifacts,
     Artifact,
     ArtifactContent,
+    AddFile,
     Audit,
     Stats,
     Events,
@@ -166,6 +168,7 @@ const ROWS: &[Row] = &[
     (&["llm-tasks", ":", "lease"], &[(Method::POST, Endpoint::Lease)]),
     (&["llm-tasks", ":", "heartbeat"], &[(Method::POST, Endpoint::Heartbeat)]),
     (&["llm-tasks", ":", "complete"], &[(Method::POST, Endpoint::Complete)]),
+    (&["llm-tasks", ":", "artifacts"], &[(Method::POST, Endpoint::AddFile)]),
     (&["llm-tasks", ":", "release"], &[(Method::POST, Endpoint::HandBack)]),
     (&["llm-tasks", ":", "dispatch"], &[(Method::POST, Endpoint::Dispatch)]),
     (&["llm-tasks", ":", "requeue"], &[(Method::POST, Endpoint::Requeue)]),

@@ -14,6 +14,7 @@ mod keys;
 mod numbers;
 mod rows;
 mod rules;
+mod uploads;
 
 pub use findings::{Contents, Findings, InFile, Problem, ProblemKind};
 
@@ -121,6 +122,7 @@ fn examine_tables(
     findings.contents.hot_record_bytes = live.bytes;
     findings.contents.archive_record_bytes = archived.bytes;
     indexes.finish(findings)?;
+    uploads::check(findings, archive)?;
     let mut done = live.rows + archived.rows;
     let counters = journal.finish(findings, || {
         done += 1;
@@ -229,6 +231,8 @@ impl Seen {
         self.grants += u64::from(task.grants);
         findings.contents.tasks_by_status[task.status as usize] += 1;
         findings.contents.leases_ended += task.ended.len() as u64;
+        let outcomes = task.ended.iter().filter(|ended| ended.outcome.is_some());
+        findings.contents.outcomes += outcomes.count() as u64;
         let id = task.id;
         let mut twice = |what: &str, number: u64| {
             let text = format!("{what} number {number} of task {id} is also that of another");
@@ -238,10 +242,14 @@ impl Seen {
             if !self.leases.insert(ended.lease.id.seq()) {
                 twice("lease", ended.lease.id.seq());
             }
-            if let Some(outcome) = ended.outcome
-                && !self.outcomes.insert(outcome)
-            {
+            let Some(outcome) = ended.outcome else { continue };
+            if !self.outcomes.insert(outcome) {
                 twice("outcome", outcome);
+            }
+        }
+        for file in &task.files {
+            if !self.outcomes.insert(file.seq) {
+                twice("artifact", file.seq);
             }
         }
         if let Some(lease) = &task.lease {
@@ -251,7 +259,6 @@ impl Seen {
             *self.held.entry(lease.worker_id.clone()).or_default() += 1;
             findings.contents.leases_active += 1;
         }
-        findings.contents.outcomes = self.outcomes.count;
     }
 
     fn check_workers(

@@ -171,6 +171,11 @@ pub fn lease_claim(payload: &Payload, base_path: Option<&str>) -> LeaseClaim {
         Some(_) => return LeaseClaim::Unknown,
         None => base_path,
     };
+    named_lease(text)
+}
+
+/// Which lease these words name.
+pub fn named_lease(text: Option<&str>) -> LeaseClaim {
     match text {
         Some(text) => text.parse().map_or(LeaseClaim::Unknown, LeaseClaim::Named),
         None => LeaseClaim::Unnamed,

@@ -4,6 +4,7 @@
 //! come behind it. Encoding borrows, so that a page of prompts is not copied twice. Not here: what is
 //! shown to whom.
 
+use super::artifacts;
 use crate::domain::{
     CompletionStatus, Cooling, DesiredFormat, Outcome, Retry, TaskId, TaskStatus, WorkerId,
 };
@@ -226,36 +227,6 @@ pub fn heartbeat(view: &LeaseView) -> impl Serialize + '_ {
 }
 
 #[derive(Serialize)]
-struct ArtifactJson<'a> {
-    id: crate::domain::ArtifactId,
-    task_id: crate::domain::TaskId,
-    job_id: Option<&'a str>,
-    r#type: &'a str,
-    created_at: i64,
-    finalized: bool,
-    url: Option<&'a str>,
-    entity_refs: [&'a str; 0],
-    tags: &'a [String],
-    content: Option<&'a str>,
-}
-
-/// The artifact of a completion; without content for an error.
-pub fn artifact(outcome: &Outcome) -> impl Serialize + '_ {
-    ArtifactJson {
-        id: outcome.artifact_id,
-        task_id: outcome.task_id,
-        job_id: None,
-        r#type: &outcome.artifact_type,
-        created_at: outcome.completed_at,
-        finalized: true,
-        url: None,
-        entity_refs: [],
-        tags: &outcome.artifact_tags,
-        content: outcome.artifact_content(),
-    }
-}
-
-#[derive(Serialize)]
 struct ResultJson<'a> {
     id: crate::domain::ResultId,
     task_id: crate::domain::TaskId,
@@ -296,7 +267,7 @@ pub fn completed(answer: &Completed) -> impl Serialize + '_ {
     }
     Json {
         task: task(&answer.task),
-        artifact: artifact(&answer.outcome),
+        artifact: artifacts::output(&answer.outcome),
         result: result_record(&answer.outcome),
     }
 }

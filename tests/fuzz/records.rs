@@ -3,7 +3,7 @@
 use crate::seeds::config;
 use bloom_runtime::domain::{
     ArtifactId, AuditId, Capabilities, CompletionStatus, Cooling, Delay, DesiredFormat, EndedLease,
-    Lease, LeaseEnd, LeaseId, Metrics, Outcome, Policy, ResultId, Retry, Task, TaskId, TaskSpec,
+    FileOfTask, Lease, LeaseEnd, LeaseId, Metrics, Outcome, Policy, ResultId, Retry, StoredObject, Task, TaskId, TaskSpec,
     TaskStatus, Worker, WorkerId, WorkerStatus,
 };
 use bloom_runtime::store::{AuditEntry, Counters, JournalRecord, StoredWorker};
@@ -56,12 +56,22 @@ fn delay() -> impl Strategy<Value = Delay> {
     any::<(u64, i64)>().prop_map(|(until_age_ms, until)| Delay { until_age_ms, until })
 }
 
+fn files() -> impl Strategy<Value = Vec<FileOfTask>> {
+    let file = any::<(u64, u64)>().prop_map(|(seq, bytes)| FileOfTask { seq, bytes });
+    prop::collection::vec(file, 0..3)
+}
+
+fn stored() -> impl Strategy<Value = StoredObject> {
+    any::<(String, String, u64, String)>()
+        .prop_map(|(bucket, key, bytes, sha256)| StoredObject { bucket, key, bytes, sha256 })
+}
+
 fn task() -> impl Strategy<Value = Task> {
     (
         any::<(u64, u128, u8, u32, u32, u32, u32, bool, i64, i64)>(),
         (any::<String>(), texts(), prop::sample::select(TaskStatus::ALL.to_vec())),
         (prop::option::of(lease()), prop::collection::vec(ended(), 0..3)),
-        (prop::option::of(retry()), any::<Option<i64>>(), prop::option::of(delay())),
+        (prop::option::of(retry()), any::<Option<i64>>(), prop::option::of(delay()), files()),
     )
         .prop_map(|(numbers, (context_id, labels, status), (lease, ended), waits)| Task {
             id: TaskId::new(numbers.0, numbers.1),
@@ -81,6 +91,7 @@ fn task() -> impl Strategy<Value = Task> {
             updated_at: numbers.9,
             lease,
             ended,
+            files: waits.3,
         })
 }
 
@@ -105,12 +116,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         any::<([u64; 4], [u128; 4], i64, u32)>(),
         (worker_id(), prop::sample::select(statuses)),
         any::<(Option<String>, Option<String>, u64, Option<u64>, String)>(),
-        (texts(), any::<Option<String>>(), prop::option::of(delay()), metrics()),
+        (texts(), any::<Option<String>>(), prop::option::of(delay()), metrics(), prop::option::of(stored())),
     )
         .prop_map(
             |((seqs, randoms, completed_at, attempts), (worker_id, status), texts, more)| {
                 let (output, error_message, duration_ms, tokens_used, artifact_type) = texts;
-                let (tags, code, retry, metrics) = more;
+                let (tags, code, retry, metrics, stored) = more;
                 Outcome {
                     artifact_id: ArtifactId::new(seqs[0], randoms[0]),
                     result_id: ResultId::new(seqs[1], randoms[1]),
@@ -127,6 +138,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
                     completed_at,
                     attempts,
                     retry,
+                    stored,
                 }
             },
         )

@@ -41,6 +41,10 @@ impl Core {
                 let result = self.complete(batch, task, claim, completed.map(|fields| *fields));
                 batch.answer(reply, result);
             }
+            Command::AddFile { task, claim, file, reply } => {
+                let result = self.add_file(batch, task, claim, *file);
+                batch.answer(reply, result);
+            }
             Command::HandBack { task, claim, given, reply } => {
                 let result = self.hand_back(batch, task, claim, given);
                 batch.answer(reply, result);

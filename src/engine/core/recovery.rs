@@ -209,6 +209,7 @@ impl Core {
             Command::BeginRemoval { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Create { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Lease { reply, .. } => batch.answer(reply, Err(refusal)),
+            Command::AddFile { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Complete { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::HandBack { reply, .. }
             | Command::Requeue { reply, .. }

@@ -6,7 +6,8 @@
 use super::Core;
 use crate::domain::{
     self, ArtifactId, Candidate, Change, Completion, HandBack, HandedBack, Heartbeat, LeaseClaim,
-    LeaseId, NoWorker, Refusal, ResultId, Task, TaskId, When, WorkerId, context_key,
+    LeaseId, NewFile, NoWorker, Refusal, ResultId, ReturnedFile, Task, TaskId, When, WorkerId,
+    context_key,
 };
 use crate::engine::batch::Batch;
 use crate::engine::{
@@ -139,6 +140,27 @@ impl Core {
                 Ok(Completed { task: view, outcome: *outcome })
             }
         }
+    }
+
+    /// A file of the holder, whose lease it prolongs like a heartbeat.
+    pub(super) fn add_file(
+        &mut self,
+        batch: &mut Batch<'_>,
+        id: TaskId,
+        claim: LeaseClaim,
+        new: NewFile,
+    ) -> Result<ReturnedFile, EngineError> {
+        let task = self.renewed(batch.task(id)?);
+        let seq = self.counters.last_outcome + 1;
+        let artifact_id = ArtifactId::new(seq, (self.random)());
+        let (change, file) = domain::add_file(&task, claim, new, artifact_id, batch.now.wall)?;
+        self.counters.last_outcome = seq;
+        self.heard_of(batch, &file.worker_id);
+        batch.changes.files.insert((task.seq(), seq), file.clone());
+        let lease = change.task.lease.clone().expect("who adds a file holds a lease");
+        self.apply(batch, Some(&task), change);
+        batch.renewals.push((task.seq(), self.deadlines.set(task.seq(), &lease, batch.now)));
+        Ok(file)
     }
 
     /// A task comes back from its worker, which may have to rest.

@@ -30,7 +30,7 @@ fn everything(world: &World, page: usize) -> impl PartialEq + std::fmt::Debug + 
     lists.push(world.listed(None, page));
     let views: Vec<_> = lists[7].iter().map(|id| world.query.task(*id).unwrap()).collect();
     let leases = world.query.leases(&LeaseStatus::ALL, u64::MAX, 1_000).unwrap().rows;
-    let outcomes = world.query.outcomes(u64::MAX, 1_000).unwrap().rows;
+    let outcomes = world.query.artifacts(u64::MAX, 1_000).unwrap().rows;
     (lists, views, leases, outcomes, world.trail(), world.query.stats())
 }
 
@@ -81,7 +81,7 @@ fn what_changed_while_it_was_copied_stays_in_the_hot_file() {
         world.complete(tasks[0], claimed.lease.id).expect("held");
         world.move_finished();
         assert_eq!(world.status(tasks[0]), TaskStatus::Completed);
-        assert_eq!(world.query.outcomes_of(tasks[0], u64::MAX, 9).unwrap().rows.len(), 2);
+        assert_eq!(world.query.artifacts_of(tasks[0], u64::MAX, 9).unwrap().rows.len(), 2);
     }
 }
 
@@ -109,7 +109,7 @@ fn complete_requeue_lease_and_archived_in_one_step_build_on_each_other() {
     let mut world = world.restart();
     assert_eq!(world.status(task), TaskStatus::Leased);
     world.complete(task, next).expect("held");
-    assert_eq!(world.query.outcomes_of(task, u64::MAX, 9).unwrap().rows.len(), 3);
+    assert_eq!(world.query.artifacts_of(task, u64::MAX, 9).unwrap().rows.len(), 3);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn an_archived_task_comes_back_with_all_that_belongs_to_it() {
     let spec = world.store.hot().unwrap().spec(tasks[1].seq()).unwrap();
     assert_eq!(spec.as_ref(), Some(&back.spec), "it needs the archive no more");
     assert_eq!(world.query.task(tasks[1]), Ok(back));
-    assert_eq!(world.query.artifact(artifact).expect("kept").task_id, tasks[1]);
+    assert_eq!(world.query.artifact(artifact).expect("kept").id(), artifact);
     assert_eq!(world.listed(None, 2), newest_first(&tasks));
     assert_eq!(world.listed(Some(TaskStatus::Queued), 2), [tasks[1]]);
     assert_eq!(world.listed(Some(TaskStatus::Failed), 9), [tasks[2], tasks[0]]);
@@ -218,7 +218,7 @@ fn a_page_ends_after_its_bytes_whatever_they_are_made_of_p9() {
             })
             .expect("held");
     }
-    let page = world.query.outcomes(u64::MAX, 1_000).unwrap();
+    let page = world.query.artifacts(u64::MAX, 1_000).unwrap();
     assert!(page.rows.len() <= 5 && page.next.is_some(), "{} rows", page.rows.len());
     for n in 0..8 {
         let context_id = format!("{n}{}", mega());

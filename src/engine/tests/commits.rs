@@ -123,7 +123,7 @@ fn a_completion_leaves_task_result_artifact_audit_and_event_together_p6() {
     let world = world.restart();
     assert_eq!(world.query.task(task), Ok(done.task));
     assert_eq!(world.query.latest_outcome(task), Ok(done.outcome.clone()));
-    assert_eq!(world.query.artifact(done.outcome.artifact_id), Ok(done.outcome));
+    assert_eq!(world.query.artifact(done.outcome.artifact_id), Ok(Artifact::Output(done.outcome)));
     let trail = ["worker_registered", "task_created", "task_leased", "task_completed"];
     assert_eq!(world.trail(), trail);
     assert_eq!(world.core.events.latest(), seen + 1, "sequences go on after a restart");
@@ -162,7 +162,7 @@ fn complete_answers_the_same_and_works_once_however_often_and_late_it_comes_p7()
     world.move_finished();
     let mut world = world.restart();
     assert_eq!(repeat(&mut world), *first, "after all of that");
-    assert_eq!(world.query.outcomes(u64::MAX, 9).unwrap().rows.len(), 2);
+    assert_eq!(world.query.artifacts(u64::MAX, 9).unwrap().rows.len(), 2);
 }
 
 #[test]

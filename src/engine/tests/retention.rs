@@ -69,12 +69,15 @@ impl World {
         let leases = self.query.leases(&LeaseStatus::ALL, u64::MAX, 1_000).unwrap().rows;
         assert_eq!(stats.leases_total, leases.len() as u64);
         assert!(leases.iter().all(|lease| present.contains(&lease.task_id)));
-        let outcomes = self.query.outcomes(u64::MAX, 1_000).unwrap().rows;
-        assert!(outcomes.iter().all(|outcome| present.contains(&outcome.task_id)));
+        let outcomes = self.query.artifacts(u64::MAX, 1_000).unwrap().rows;
+        assert!(outcomes.iter().all(|artifact| match artifact {
+            Artifact::Output(outcome) => present.contains(&outcome.task_id),
+            Artifact::File(file) => present.contains(&file.task_id),
+        }));
         for task in gone {
             assert_eq!(self.query.task(*task), refused(Refusal::TaskNotFound));
             assert_eq!(self.query.latest_outcome(*task), refused(Refusal::TaskNotFound));
-            assert!(self.query.outcomes_of(*task, u64::MAX, 9).unwrap().rows.is_empty());
+            assert!(self.query.artifacts_of(*task, u64::MAX, 9).unwrap().rows.is_empty());
         }
         for task in present {
             self.query.task(*task).expect("it is there");

@@ -24,7 +24,7 @@ pub fn check(findings: &mut Findings, hot: &Group, archived: &Group) {
     }
     for part in archived.parts() {
         let (here, there) = (hot.fingerprint(part), archived.fingerprint(part));
-        if here.is_some() && here != there {
+        if here.is_some() && here != there && !archived.is_stored(part) {
             problem(
                 ProblemKind::Apart,
                 format!("part {part} of task {id} differs between the files"),

@@ -107,6 +107,17 @@ impl Indexes {
                 findings.problem(ProblemKind::Index, InFile::Archive, text);
             }
         }
+        for file in &task.files {
+            if self.outcomes.get(file.seq)?.map(|row| row.value()) == Some((seq, 0)) {
+                self.outcomes_right += 1;
+            } else {
+                let text = format!(
+                    "file {} of task {} is not in the list of artifacts",
+                    file.seq, task.id
+                );
+                findings.problem(ProblemKind::Index, InFile::Archive, text);
+            }
+        }
         Ok(())
     }
 
@@ -193,6 +204,9 @@ impl Indexes {
             let (outcome, (seq, fence)) = (key.value(), value.value());
             let may_stand = |task: Task| {
                 // A task keeps its newest leases only; the rows of the others stay.
+                if fence == 0 {
+                    return task.files.iter().any(|file| file.seq == outcome);
+                }
                 let first = task.ended.first().map_or(0, |ended| ended.lease.fence);
                 let made_room = task.ended.len() == LEASES_KEPT_PER_TASK && fence < first;
                 made_room

@@ -199,7 +199,7 @@ impl Journal {
         for (what, told, made) in [
             ("tasks were created", self.told.created, counters.last_task),
             ("leases were granted", self.told.leased, counters.last_lease),
-            ("leases ended with an outcome", self.told.completed, counters.last_outcome),
+            ("outcomes and files were made", self.told.completed, counters.last_outcome),
         ] {
             if told != made {
                 let text = format!("{made} {what}, but the trail tells of {told}");

@@ -4,9 +4,9 @@
 //! the walk goes on. Not here: what must hold of what is read.
 
 use super::findings::{Findings, InFile, ProblemKind};
-use crate::domain::{Outcome, Task, TaskSpec};
+use crate::domain::{Outcome, ReturnedFile, Task, TaskSpec};
 use crate::store::StoreError;
-use crate::store::schema::{ArchivedFacts, JOURNAL, PART_SPEC, PART_TASK};
+use crate::store::schema::{ArchivedFacts, FILES, JOURNAL, PART_SPEC, PART_TASK, part_of_file};
 use redb::{Key, ReadOnlyTable};
 use serde::de::DeserializeOwned;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -60,6 +60,14 @@ impl Group {
         self.seen.iter().find(|(seen, ..)| *seen == part).map(|(_, print, _)| *print)
     }
 
+    /// Whether this part is an outcome whose content went to S3.
+    pub fn is_stored(&self, part: u64) -> bool {
+        let stored = |outcome: &Outcome| outcome.stored.is_some();
+        self.seen
+            .iter()
+            .any(|(seen, _, outcome)| *seen == part && outcome.as_ref().is_some_and(stored))
+    }
+
     /// What was completed under this fence, without its texts.
     pub fn outcome(&self, fence: u32) -> Option<&Outcome> {
         let part = crate::store::schema::part_of_outcome(fence);
@@ -87,6 +95,23 @@ impl Group {
                 let spec: Option<TaskSpec> = parse(findings, file, &what, bytes);
                 // Written anew, so that a field that a later version adds makes no difference.
                 let print = spec.map_or(0, |spec| fingerprint(&serde_json::to_vec(&spec)));
+                self.seen.push((part, print, None));
+            }
+            FILES.. => {
+                let what = format!("file {} of task number {seq}", part - FILES);
+                let found: Option<ReturnedFile> = parse(findings, file, &what, bytes);
+                let is_of = |f: &ReturnedFile| {
+                    f.task_id.seq() == seq && part_of_file(f.artifact_id.seq()) == part
+                };
+                if found.as_ref().is_some_and(|found| !is_of(found)) {
+                    let text = format!("{what} is that of something else");
+                    findings.problem(ProblemKind::Misplaced, file, text);
+                }
+                // Noted to lie in S3 in the archive alone.
+                let print = found.map_or(0, |file| {
+                    let as_it_came = ReturnedFile { on_disk: None, stored: None, ..file };
+                    fingerprint(&serde_json::to_vec(&as_it_came))
+                });
                 self.seen.push((part, print, None));
             }
             _ => {

@@ -8,7 +8,7 @@ use super::rows::Group;
 use crate::domain::{
     CompletionStatus, EndedLease, LEASES_KEPT_PER_TASK, LeaseEnd, Outcome, Task, TaskStatus,
 };
-use crate::store::schema::{PART_SPEC, part_of_outcome};
+use crate::store::schema::{PART_SPEC, part_of_file, part_of_outcome};
 
 /// Finds what is wrong with the task of this group.
 pub fn check(findings: &mut Findings, file: InFile, group: &Group, task: &Task) {
@@ -134,9 +134,16 @@ fn check_parts(findings: &mut Findings, file: InFile, group: &Group, task: &Task
             problem(ProblemKind::Contradiction, text);
         }
     }
+    if file == InFile::Archive {
+        // A task that came back keeps its files here, so the live copy need not have them.
+        for of_task in task.files.iter().filter(|of_task| !group.has(part_of_file(of_task.seq))) {
+            problem(ProblemKind::Missing, format!("file {} of task {id} is missing", of_task.seq));
+        }
+    }
     let first_kept = task.ended.first().map_or(0, |ended| ended.lease.fence);
     for part in group.parts() {
         let belongs = part == PART_SPEC
+            || task.files.iter().any(|file| part_of_file(file.seq) == part)
             || task
                 .ended
                 .iter()

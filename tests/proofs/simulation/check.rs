@@ -226,7 +226,7 @@ pub fn all(server: &Server, model: &Model) -> Checked {
     for (number, row) in model.rows() {
         task(server, row)?;
         let id = facts::task_id(*number);
-        let found = read(server.query.outcomes_of(id, u64::MAX, 1_000))?.rows;
+        let found = read(server.query.artifacts_of(id, u64::MAX, 1_000))?.rows;
         let kept = |outcome: &u64| row.outcomes.iter().find(|known| known.number == *outcome);
         let past = row.facts.past.iter().rev();
         let expected: Vec<_> = past.filter_map(|past| past.outcome.as_ref()).map(kept).collect();
@@ -324,7 +324,7 @@ fn leases(server: &Server, model: &Model, status: LeaseStatus) -> Checked {
 }
 
 fn outcomes(server: &Server, model: &Model) -> Checked {
-    let rows = every(|before| server.query.outcomes(before, 400))?;
+    let rows = every(|before| server.query.artifacts(before, 400))?;
     let seen: Vec<u64> = rows.iter().map(|outcome| outcome.artifact_id.seq()).collect();
     let kept =
         |row: &Row| row.facts.past.iter().filter_map(|past| past.outcome).collect::<Vec<_>>();

@@ -22,7 +22,7 @@ impl Life {
         assert_eq!(stats.tasks_by_status, counted, "the counts say what is there");
         for (task, known) in &self.tasks {
             if let Some(outcome) = &known.outcome {
-                let stored = query.outcomes_of(*task, u64::MAX, 100).expect("readable").rows;
+                let stored = query.artifacts_of(*task, u64::MAX, 100).expect("readable").rows;
                 assert!(stored.contains(outcome), "the result of {task} is lost");
             }
         }
