@@ -404,7 +404,7 @@ mod tests {
         assert_eq!(disposition("a.txt"), "attachment; filename=\"a.txt\"");
         assert_eq!(
             disposition("план \"x\".md"),
-            "attachment; filename=\"_____x_.md\"; \
+            "attachment; filename=\"______x_.md\"; \
              filename*=UTF-8''%D0%BF%D0%BB%D0%B0%D0%BD%20%22x%22.md"
         );
     }

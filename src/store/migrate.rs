@@ -100,6 +100,8 @@ fn give_ages(archive: &Database, rows_at_once: usize) -> Result<Option<u64>, Sto
             None => {
                 meta.remove(META_MIGRATED)?;
                 meta.insert(META_FORMAT, FORMAT.to_string().as_bytes())?;
+                txn.open_table(UPLOADS)?;
+                txn.open_table(DELETIONS)?;
             }
         }
     }
@@ -117,8 +119,18 @@ pub mod tests {
     use std::path::Path;
 
     impl Store {
+        /// Makes files of format 3 out of these, as long as no file was returned and nothing goes to S3.
+        pub fn back_to_format_3(&self) {
+            self.set_format(b"3");
+            let archive = self.archive.write().unwrap();
+            let txn = archive.begin_write().unwrap();
+            assert!(txn.delete_table(UPLOADS).unwrap() && txn.delete_table(DELETIONS).unwrap());
+            txn.commit().unwrap();
+        }
+
         /// Makes files of format 2 out of these, as long as no task was created under a key.
         pub fn back_to_format_2(&self) {
+            self.back_to_format_3();
             self.set_format(b"2");
             let hot = self.hot.write().unwrap();
             let txn = hot.begin_write().unwrap();
@@ -174,7 +186,8 @@ pub mod tests {
         store.commit(&HotChanges { settings: Some(settings), ..HotChanges::default() }).unwrap();
         match format {
             1 => store.back_to_format_1(),
-            _ => store.back_to_format_2(),
+            2 => store.back_to_format_2(),
+            _ => store.back_to_format_3(),
         }
     }
 
@@ -187,6 +200,7 @@ pub mod tests {
         assert_eq!(stored_format(&*archive).unwrap(), Some(FORMAT));
         assert_eq!(stored_format(&*hot).unwrap(), Some(FORMAT));
         assert!(!has_begun(&archive).unwrap());
+        assert_eq!(store.objects_waiting().unwrap(), (0, 0));
         assert_eq!(store.hot().unwrap().keys_held().unwrap(), 0);
         let settings = store.hot().unwrap().settings().unwrap();
         assert_eq!(settings.membridge_admin_key.as_deref(), Some("k"));

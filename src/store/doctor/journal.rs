@@ -29,7 +29,7 @@ struct Told {
     entries: u64,
     created: u64,
     leased: u64,
-    completed: u64,
+    artifacts: u64,
 }
 
 impl Told {
@@ -37,7 +37,8 @@ impl Told {
         self.entries += 1;
         self.created += u64::from(action == EventKind::TaskCreated.as_str());
         self.leased += u64::from(action == EventKind::TaskLeased.as_str());
-        self.completed += u64::from(action == EventKind::TaskCompleted.as_str());
+        let made = [EventKind::TaskCompleted, EventKind::ArtifactAdded];
+        self.artifacts += u64::from(made.iter().any(|kind| kind.as_str() == action));
     }
 }
 
@@ -199,7 +200,7 @@ impl Journal {
         for (what, told, made) in [
             ("tasks were created", self.told.created, counters.last_task),
             ("leases were granted", self.told.leased, counters.last_lease),
-            ("outcomes and files were made", self.told.completed, counters.last_outcome),
+            ("outcomes and files were made", self.told.artifacts, counters.last_outcome),
         ] {
             if told != made {
                 let text = format!("{made} {what}, but the trail tells of {told}");
