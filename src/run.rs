@@ -6,7 +6,7 @@
 
 use crate::api::{App, SignIns};
 use crate::background::push::{self, Pusher};
-use crate::background::{connection, mover, probes, retention, sync};
+use crate::background::{connection, mover, probes, retention, strays, sync};
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
@@ -277,6 +277,7 @@ fn duties(
     let (engine, stopping) = (|| engine.clone(), || stopping.clone());
     let mut duties = JoinSet::new();
     duties.spawn(mover::run(engine(), stopping()));
+    duties.spawn(strays::remove(engine()));
     duties.spawn(retention::run(engine(), clock, config.retention_days, stopping()));
     duties.spawn(probes::run(engine(), agents, stopping()));
     duties.spawn(connection::run(engine(), membridge.clone(), stopping()));

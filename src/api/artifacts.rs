@@ -7,7 +7,7 @@
 use super::tasks::task_id;
 use super::{App, Call};
 use crate::domain::{NewFile, Refusal, StoredObject};
-use crate::engine::{Arriving, Artifact, EngineError, NotKept, hexadecimal};
+use crate::engine::{Arriving, Artifact, EngineError, NotKept, hexadecimal, system_random};
 use crate::http::answer::{Answer, Body as Sent, TEXT, bytes, json, with_body, with_header};
 use crate::http::arrival::{Pace, next_piece};
 use crate::http::error::ApiError;
@@ -232,7 +232,8 @@ impl App {
         let (pieces, mut waiting) = mpsc::channel::<Bytes>(PIECES_WAITING);
         let (tell, told) = oneshot::channel();
         on_a_thread(move || {
-            let written = folder.begin(all_max).and_then(|mut file| {
+            let random = system_random()() as u64;
+            let written = folder.begin(all_max, random).and_then(|mut file| {
                 while let Some(piece) = waiting.blocking_recv() {
                     file.write(&piece)?;
                 }

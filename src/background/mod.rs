@@ -7,4 +7,5 @@ pub mod mover;
 pub mod probes;
 pub mod push;
 pub mod retention;
+pub mod strays;
 pub mod sync;

@@ -17,8 +17,8 @@ mod waiting;
 use super::core::Core;
 use super::query::Query;
 use super::{
-    Artifact, ClaimAnswer, Command, Completed, EngineError, LeaseAnswer, LeaseView, NewLease, Reply,
-    TaskView, WorkerChoice, WorkerView,
+    Artifact, ClaimAnswer, Command, Completed, EngineError, LeaseAnswer, LeaseView, NewLease,
+    Reply, TaskView, WorkerChoice, WorkerView,
 };
 use crate::clock::{Clock, ManualClock};
 pub use crate::domain::tests_support::new_task;

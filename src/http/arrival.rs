@@ -7,21 +7,22 @@ use super::error::ApiError;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Bytes};
+use std::pin::Pin;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Sleep, sleep};
 
 const WINDOW: Duration = Duration::from_secs(20);
 const BYTES_AT_LEAST: usize = 64 << 10;
 
 /// How fast a body comes.
 pub struct Pace {
-    window_ends: Instant,
+    window: Pin<Box<Sleep>>,
     bytes: usize,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Pace { window_ends: Instant::now() + WINDOW, bytes: 0 }
+        Pace { window: Box::pin(sleep(WINDOW)), bytes: 0 }
     }
 }
 
@@ -31,10 +32,15 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     loop {
-        let frame = timeout_at(pace.window_ends, body.frame()).await.map_err(|_| {
-            let text = "The body did not arrive in time";
-            ApiError::unreadable(StatusCode::REQUEST_TIMEOUT, "body_timeout", text).closing()
-        })?;
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = pace.window.as_mut() => {
+                let text = "The body did not arrive in time";
+                let status = StatusCode::REQUEST_TIMEOUT;
+                return Err(ApiError::unreadable(status, "body_timeout", text).closing());
+            }
+        };
         let Some(frame) = frame else { return Ok(None) };
         let frame = frame.map_err(|_| {
             let text = "The body broke off";

@@ -95,11 +95,10 @@ impl Folder {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Begins to take a file, while all together stay within `limit` bytes.
-    pub fn begin(self: &Arc<Self>, limit: u64) -> Result<Arriving, NotKept> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let random = hexadecimal(&random);
+    /// Begins to take a file, while all together stay within `limit` bytes. `random` tells it from others
+    /// that are the same.
+    pub fn begin(self: &Arc<Self>, limit: u64, random: u64) -> Result<Arriving, NotKept> {
+        let random = format!("{random:016x}");
         let path = self.dir.join(format!("{ARRIVING}{random}"));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok(Arriving {
@@ -239,7 +238,7 @@ mod tests {
     fn a_file_has_its_digest_in_its_name_and_one_that_is_not_finished_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        let mut file = folder.begin(100).unwrap();
+        let mut file = folder.begin(100, 7).unwrap();
         file.write(b"ab").unwrap();
         file.write(b"c").unwrap();
         let kept = file.finish(7).unwrap();
@@ -249,7 +248,7 @@ mod tests {
         assert_eq!(names(dir.path()), [kept.on_disk.as_str()]);
         assert_eq!(folder.bytes(), 3);
 
-        let mut cut_off = folder.begin(100).unwrap();
+        let mut cut_off = folder.begin(100, 7).unwrap();
         cut_off.write(b"abc").unwrap();
         drop(cut_off);
         assert_eq!(names(dir.path()), [kept.on_disk.as_str()]);
@@ -263,9 +262,9 @@ mod tests {
     fn all_files_together_stay_within_the_limit() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(Folder::open(dir.path()).unwrap());
-        let mut first = folder.begin(10).unwrap();
+        let mut first = folder.begin(10, 1).unwrap();
         first.write(b"123456").unwrap();
-        let mut second = folder.begin(10).unwrap();
+        let mut second = folder.begin(10, 2).unwrap();
         second.write(b"1234").unwrap();
         assert!(matches!(second.write(b"5"), Err(NotKept::NoRoom)));
         drop(second);

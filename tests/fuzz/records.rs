@@ -3,8 +3,8 @@
 use crate::seeds::config;
 use bloom_runtime::domain::{
     ArtifactId, AuditId, Capabilities, CompletionStatus, Cooling, Delay, DesiredFormat, EndedLease,
-    FileOfTask, Lease, LeaseEnd, LeaseId, Metrics, Outcome, Policy, ResultId, Retry, StoredObject, Task, TaskId, TaskSpec,
-    TaskStatus, Worker, WorkerId, WorkerStatus,
+    FileOfTask, Lease, LeaseEnd, LeaseId, Metrics, Outcome, Policy, ResultId, Retry, StoredObject,
+    Task, TaskId, TaskSpec, TaskStatus, Worker, WorkerId, WorkerStatus,
 };
 use bloom_runtime::store::{AuditEntry, Counters, JournalRecord, StoredWorker};
 use proptest::prelude::*;
@@ -62,8 +62,12 @@ fn files() -> impl Strategy<Value = Vec<FileOfTask>> {
 }
 
 fn stored() -> impl Strategy<Value = StoredObject> {
-    any::<(String, String, u64, String)>()
-        .prop_map(|(bucket, key, bytes, sha256)| StoredObject { bucket, key, bytes, sha256 })
+    any::<(String, String, u64, String)>().prop_map(|(bucket, key, bytes, sha256)| StoredObject {
+        bucket,
+        key,
+        bytes,
+        sha256,
+    })
 }
 
 fn task() -> impl Strategy<Value = Task> {
@@ -116,7 +120,13 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         any::<([u64; 4], [u128; 4], i64, u32)>(),
         (worker_id(), prop::sample::select(statuses)),
         any::<(Option<String>, Option<String>, u64, Option<u64>, String)>(),
-        (texts(), any::<Option<String>>(), prop::option::of(delay()), metrics(), prop::option::of(stored())),
+        (
+            texts(),
+            any::<Option<String>>(),
+            prop::option::of(delay()),
+            metrics(),
+            prop::option::of(stored()),
+        ),
     )
         .prop_map(
             |((seqs, randoms, completed_at, attempts), (worker_id, status), texts, more)| {

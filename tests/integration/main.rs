@@ -5,6 +5,7 @@
 //! `src/domain`) and power loss (simulated behind redb's `StorageBackend`).
 #![allow(clippy::disallowed_methods, reason = "tests own real time and real processes")]
 
+mod artifacts;
 mod bulk;
 mod chaos;
 #[path = "../standin/agent.rs"]

@@ -230,7 +230,7 @@ pub fn all(server: &Server, model: &Model) -> Checked {
         let kept = |outcome: &u64| row.outcomes.iter().find(|known| known.number == *outcome);
         let past = row.facts.past.iter().rev();
         let expected: Vec<_> = past.filter_map(|past| past.outcome.as_ref()).map(kept).collect();
-        let found: Vec<_> = found.iter().map(facts::outcome).collect();
+        let found: Vec<_> = found.iter().map(facts::artifact).collect();
         same("P7: the outcomes of a task", found.iter().map(Some).collect(), expected)?;
     }
     (0..LISTS).try_for_each(|which| list(server, model, which))?;
@@ -325,7 +325,7 @@ fn leases(server: &Server, model: &Model, status: LeaseStatus) -> Checked {
 
 fn outcomes(server: &Server, model: &Model) -> Checked {
     let rows = every(|before| server.query.artifacts(before, 400))?;
-    let seen: Vec<u64> = rows.iter().map(|outcome| outcome.artifact_id.seq()).collect();
+    let seen: Vec<u64> = rows.iter().map(|artifact| artifact.id().seq()).collect();
     let kept =
         |row: &Row| row.facts.past.iter().filter_map(|past| past.outcome).collect::<Vec<_>>();
     let expected = newest_first(model.rows().flat_map(|(_, row)| kept(row)).collect());

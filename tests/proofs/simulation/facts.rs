@@ -10,7 +10,7 @@ use bloom_runtime::domain::{
     WorkerStatus,
 };
 use bloom_runtime::engine::{
-    ByHand, Changed, LeaseView, Settings, TaskView, WorkerChoice, WorkerView,
+    Artifact, ByHand, Changed, LeaseView, Settings, TaskView, WorkerChoice, WorkerView,
 };
 use bloom_runtime::store::Copied;
 
@@ -327,6 +327,14 @@ pub fn worker(of: &WorkerView) -> WorkerFacts {
         claims: of.worker.claims,
         pushed: of.pushed,
         rest: of.worker.cooling.as_ref().map(rest),
+    }
+}
+
+/// Nobody returns files in the simulation.
+pub fn artifact(of: &Artifact) -> OutcomeFacts {
+    match of {
+        Artifact::Output(of) => outcome(of),
+        Artifact::File(file) => panic!("nobody returned {file:?}"),
     }
 }
 

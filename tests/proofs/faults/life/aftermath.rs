@@ -3,6 +3,7 @@
 //! Must stay true: it asks for nothing that was not promised. Not here: the life itself.
 
 use super::{Life, PAUSE_MS};
+use bloom_runtime::engine::Artifact;
 
 impl Life {
     /// The disk works, what was not synced is gone: everything answered is there, nothing is half there.
@@ -23,7 +24,10 @@ impl Life {
         for (task, known) in &self.tasks {
             if let Some(outcome) = &known.outcome {
                 let stored = query.artifacts_of(*task, u64::MAX, 100).expect("readable").rows;
-                assert!(stored.contains(outcome), "the result of {task} is lost");
+                assert!(
+                    stored.contains(&Artifact::Output(outcome.clone())),
+                    "the result of {task} is lost"
+                );
             }
         }
         self.clock.pass_ms(PAUSE_MS);
