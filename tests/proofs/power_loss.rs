@@ -96,7 +96,8 @@ impl fmt::Display for Counts {
 /// A life: creation, work, moves and removals, an orderly stop, a kill, starts of every kind, the
 /// operator's compaction, and more work.
 fn life(seed: u64, empty: &State) -> History {
-    let mut driver = Driver::new(seed, Image::default(), Image::default(), vec![empty.clone()]);
+    let mut driver =
+        Driver::new(seed, Image::default(), Image::default(), vec![empty.clone()]).to_s3();
     driver.start(Phase::Creation, NO_COMPACTION).expect(OPENS);
     work_and_move(&mut driver, 12);
     driver.stop();
@@ -159,23 +160,27 @@ fn old_life(seed: u64, empty: &State) -> History {
 fn work_and_move(driver: &mut Driver, batches: usize) {
     for _ in 0..batches {
         driver.work();
-        match driver.dice.roll(6) {
+        match driver.dice.roll(8) {
             0 => driver.move_finished(|_| ()),
             1 => driver.move_finished(Driver::work),
             2 => driver.remove_finished(),
+            3 => driver.note_objects(),
             _ => {}
         }
     }
 }
 
 /// Opens what is left and finds out whether it is as it may be.
-fn examine(hot: Image, archive: Image, allowed: &[State]) -> Result<State, String> {
+fn examine(hot: Image, archive: Image, allowed: &[State], to_s3: bool) -> Result<State, String> {
     let (store, _) =
         Store::open_backends_within(Disk::holding(hot), Disk::holding(archive), NO_COMPACTION)
             .map_err(|error| format!("it does not open: {error}"))?;
     let findings = store.examine(&mut |_, _| {}).map_err(|error| error.to_string())?;
     if !findings.is_healthy() {
         return Err(format!("the examination found:\n{findings}"));
+    }
+    if to_s3 && let Some(what) = State::forgotten(&store).map_err(|error| error.to_string())? {
+        return Err(format!("it lies here and does not wait for S3: {what}"));
     }
     let found = State::of(&store).map_err(|error| error.to_string())?;
     match allowed.contains(&found) {
@@ -198,12 +203,18 @@ fn live_on(
     let allowed = history.allowed(cut.at);
     let mut driver =
         Driver::new(dice.next(), hot, archive, allowed).knowing(history.shown(cut.at, found));
+    if history.to_s3 {
+        driver = driver.to_s3();
+    }
     let limits = if dice.one_in(3) { COMPACTION } else { NO_COMPACTION };
     driver.start(Phase::AfterPowerLoss, limits).map_err(|error| error.to_string())?;
     driver.repeat_ends()?;
     driver.repeat_creations()?;
     (0..3).for_each(|_| driver.work());
     driver.move_finished(|_| ());
+    if history.to_s3 {
+        driver.note_objects();
+    }
     driver.remove_finished();
     let findings = driver.store().examine(&mut |_, _| {}).map_err(|error| error.to_string())?;
     if !findings.is_healthy() {
@@ -218,7 +229,7 @@ fn live_on(
             let fate = Fate::ALL[dice.roll(Fate::ALL.len())];
             counts.count(Phase::AfterPowerLoss, fate);
             let (hot, archive) = moment.cut(fate, dice);
-            examine(hot, archive, &after.allowed(at))
+            examine(hot, archive, &after.allowed(at), after.to_s3)
                 .map_err(|why| format!("again at {at} ({fate:?}): {why}"))?;
         }
         if let Some(entry) = after.tape.get(at) {
@@ -275,15 +286,16 @@ fn try_cut(counts: &mut Counts, history: &History, cut: Cut, moment: &Moment, di
     counts.count(cut.phase, cut.fate);
     let (hot, archive) = moment.cut(cut.fate, dice);
     let allowed = history.allowed(cut.at);
-    let outcome = examine(hot.clone(), archive.clone(), &allowed).and_then(|found| {
-        if allowed.len() > 1 && allowed[0] != allowed[1] {
-            counts.in_flight[usize::from(found == allowed[0])] += 1;
-        }
-        match dice.one_in(LIVES_ON_ONE_IN) {
-            true => live_on(counts, history, (cut, &found), (hot, archive), dice),
-            false => Ok(()),
-        }
-    });
+    let outcome =
+        examine(hot.clone(), archive.clone(), &allowed, history.to_s3).and_then(|found| {
+            if allowed.len() > 1 && allowed[0] != allowed[1] {
+                counts.in_flight[usize::from(found == allowed[0])] += 1;
+            }
+            match dice.one_in(LIVES_ON_ONE_IN) {
+                true => live_on(counts, history, (cut, &found), (hot, archive), dice),
+                false => Ok(()),
+            }
+        });
     if let Err(why) = outcome {
         let images = number("BLOOM_POWER_IMAGES");
         let images = images.map_or(String::new(), |n| format!("BLOOM_POWER_IMAGES={n} "));

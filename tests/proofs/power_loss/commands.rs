@@ -6,7 +6,8 @@
 use crate::power_loss::dice::Dice;
 use bloom_runtime::domain::{
     self, Audit, CompletionStatus, DesiredFormat, EventKind, HandBack, IdempotencyKey, LeaseClaim,
-    LeaseId, Metrics, NewTask, Policy, Registration, Retry, TaskId, TaskSpec, WorkerId,
+    LeaseId, Metrics, NewFile, NewTask, Policy, Registration, Retry, ReturnedFile, TaskId,
+    TaskSpec, WorkerId,
 };
 use bloom_runtime::engine::{
     ClaimAnswer, Command, Completed, ConfigChange, EngineError, LeaseAnswer, NewLease, Settings,
@@ -28,6 +29,7 @@ pub struct Answers {
     pub claimed: Vec<Answer<Option<ClaimAnswer>>>,
     pub completed: Vec<(LeaseId, Answer<Completed>)>,
     pub released: Vec<(LeaseId, Answer<TaskView>)>,
+    pub added: Vec<Answer<ReturnedFile>>,
 }
 
 /// Adds any command about any of these tasks and leases.
@@ -41,7 +43,7 @@ pub fn add_any(
     let task = dice.pick(tasks).copied();
     let held = dice.pick(held).copied();
     let name = WorkerId(WORKERS[dice.roll(WORKERS.len())].into());
-    match (dice.roll(23), task, held) {
+    match (dice.roll(25), task, held) {
         (0..=3, ..) => {
             // Now and then one for which the file must grow.
             let bytes = if dice.one_in(30) { 400_000 } else { [10, 300, 5_000][dice.roll(3)] };
@@ -104,6 +106,18 @@ pub fn add_any(
         (20 | 21, _, Some((task, lease))) => {
             let code = ["worker_stopping", "usage_limit", "tired"][dice.roll(3)];
             hand_back(batch, answers, task, lease, code);
+        }
+        (23 | 24, _, Some((task, lease))) => {
+            let file = Box::new(NewFile {
+                name: "plan.md".into(),
+                content_type: "text/markdown".into(),
+                bytes: dice.roll(1_000) as u64,
+                sha256: "ab".repeat(32),
+                on_disk: format!("{}-ab-{}", task.seq(), dice.next()),
+            });
+            let (reply, answer) = oneshot::channel();
+            answers.added.push(answer);
+            batch.push(Command::AddFile { task, claim: LeaseClaim::Named(lease), file, reply });
         }
         (22, ..) => {
             let on = dice.one_in(3);

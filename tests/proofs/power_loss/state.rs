@@ -42,6 +42,11 @@ impl State {
                 };
                 lines.push(json(&outcome));
             }
+            for file in &task.files {
+                let found = hot.file(seq, file.seq)?;
+                let found = found.map_or_else(|| archive.file(seq, file.seq), |f| Ok(Some(f)))?;
+                lines.push(json(&found));
+            }
         }
         for n in 0..KEYS {
             let keyed = hot.keyed_task(&key(n))?;
@@ -59,6 +64,30 @@ impl State {
         }
         lines.extend(trail.values().map(json));
         Ok(State(Arc::new(lines)))
+    }
+
+    /// A content in the archive that neither lies in S3 nor waits for it.
+    pub fn forgotten(store: &Store) -> Result<Option<String>, StoreError> {
+        let archive = store.archive(Arc::default())?;
+        let waiting = archive.waiting_uploads(0, usize::MAX)?;
+        let waits = |artifact: u64| waiting.iter().any(|row| row.artifact == artifact);
+        for seq in archive.tasks_below(None, u64::MAX, usize::MAX, |_| false)? {
+            let Some(task) = archive.task(seq)? else { continue };
+            for ended in &task.ended {
+                let Some(outcome) = archive.outcome(seq, ended.lease.fence)? else { continue };
+                let is_here = outcome.artifact_content().is_some();
+                if is_here && outcome.stored.is_none() && !waits(outcome.artifact_id.seq()) {
+                    return Ok(Some(format!("{outcome:?}")));
+                }
+            }
+            for file in &task.files {
+                let found = archive.file(seq, file.seq)?;
+                if found.is_none_or(|found| found.stored.is_none()) && !waits(file.seq) {
+                    return Ok(Some(format!("{file:?} of {}", task.id)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The same before there were keys.

@@ -12,9 +12,11 @@ use crate::power_loss::dice::Dice;
 use crate::power_loss::keyed::Keyed;
 use crate::power_loss::state::State;
 use bloom_runtime::clock::{Clock, ManualClock};
-use bloom_runtime::domain::{IdempotencyKey, LeaseId, NewTask, Outcome, TaskId, TaskStatus};
+use bloom_runtime::domain::{
+    IdempotencyKey, LeaseId, NewTask, Outcome, StoredObject, TaskId, TaskStatus,
+};
 use bloom_runtime::engine::{Command, Core, Retention, TaskView};
-use bloom_runtime::store::{Limits, Store, StoreError};
+use bloom_runtime::store::{Limits, ObjectRules, Store, StoreError};
 use redb::Database;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 
 const NOW: i64 = 1_790_000_000_000;
+const TO_S3: ObjectRules = ObjectRules { uploads: true, keeps_inline: false, deletes: true };
 /// After so long every key is free.
 const KEYS_ARE_OVER_MS: u64 = 86_400_001;
 
@@ -43,6 +46,8 @@ pub enum Phase {
     Start,
     /// A start that compacts the hot file.
     StartCompacting,
+    /// The archive's commit that notes what lies in S3.
+    Store,
     /// The operator's compaction of both files.
     Compaction,
     /// From an older format, in many steps.
@@ -80,6 +85,8 @@ pub struct History {
     pub phases: Vec<(usize, Phase)>,
     /// What may be found before the first step is answered.
     pub before: Vec<State>,
+    /// Every content goes to S3.
+    pub to_s3: bool,
     pub steps: Vec<Step>,
 }
 
@@ -132,6 +139,12 @@ pub struct Driver {
     released: BTreeMap<LeaseId, TaskId>,
     fences: BTreeMap<TaskId, u32>,
     keyed: Keyed,
+    to_s3: bool,
+}
+
+/// The outcome as it was before its content went to S3.
+pub fn without_content(outcome: &Outcome) -> Outcome {
+    Outcome { output: None, stored: None, ..outcome.clone() }
 }
 
 impl Driver {
@@ -143,8 +156,14 @@ impl Driver {
             Disk::holding(hot).record(&tape, Which::Hot),
             Disk::holding(archive).record(&tape, Which::Archive),
         );
-        let history =
-            History { images, tape: Vec::new(), phases: Vec::new(), before, steps: Vec::new() };
+        let history = History {
+            images,
+            tape: Vec::new(),
+            phases: Vec::new(),
+            before,
+            to_s3: false,
+            steps: Vec::new(),
+        };
         Driver {
             dice: Dice::new(seed),
             tape,
@@ -161,7 +180,14 @@ impl Driver {
             released: BTreeMap::new(),
             fences: BTreeMap::new(),
             keyed: Keyed::default(),
+            to_s3: false,
         }
+    }
+
+    /// Contents go to S3 from now on.
+    pub fn to_s3(mut self) -> Driver {
+        self.to_s3 = true;
+        self
     }
 
     /// Takes over what another driver's outside knew when these steps were answered.
@@ -199,11 +225,12 @@ impl Driver {
     }
 
     pub fn into_history(self) -> History {
-        let Driver { core, store, disks, tape, mut history, .. } = self;
+        let Driver { core, store, disks, tape, to_s3, mut history, .. } = self;
         disks.0.stop_recording();
         disks.1.stop_recording();
         drop((core, store));
         history.tape = tape.played();
+        history.to_s3 = to_s3;
         history
     }
 
@@ -238,6 +265,9 @@ impl Driver {
         let disks = self.disks.clone();
         let (store, _) = Store::open_backends_within(disks.0, disks.1, limits)?;
         let store = Arc::new(store);
+        if self.to_s3 {
+            store.keep_objects(TO_S3);
+        }
         let opened = self.tape.len();
         let state = State::of(&store)?;
         // Any sequence does, as long as it is another one in every life.
@@ -336,6 +366,32 @@ impl Driver {
         self.step(vec![Command::Removed { tasks, reply: oneshot::channel().0 }]);
     }
 
+    /// Notes of some contents that they lie in S3, and of some objects that they are gone.
+    pub fn note_objects(&mut self) {
+        self.enter(Phase::Store);
+        let begun = self.tape.len();
+        let query = self.core().query();
+        let most = 1 + self.dice.roll(4);
+        let done: Vec<_> = query
+            .waiting_uploads(0, most)
+            .expect("the disk works")
+            .iter()
+            .map(|row| {
+                let key = format!("artifact-{}", row.artifact);
+                let (bucket, sha256) = ("b".to_owned(), "cd".repeat(32));
+                (row.artifact, StoredObject { bucket, key, bytes: 1, sha256 })
+            })
+            .collect();
+        query.mark_stored(&done).expect("the disk works");
+        self.tape.mark();
+        let state = State::of(self.store()).expect("the disk works");
+        self.push(begun, self.tape.len(), state);
+        if self.dice.one_in(2) {
+            let gone = query.waiting_deletions(most).expect("the disk works");
+            query.mark_deleted(&gone).expect("the disk works");
+        }
+    }
+
     /// A batch of some commands, and what was answered.
     pub fn work(&mut self) {
         self.enter(Phase::Work);
@@ -390,9 +446,17 @@ impl Driver {
             let Ok(Ok(done)) = answer.try_recv() else { continue };
             let task = done.task.task.id;
             let known = self.completed.insert(lease, (task, done.outcome.clone()));
-            assert!(known.is_none_or(|(_, known)| known == done.outcome), "{lease} (P7)");
+            let is_same = |known: &Outcome| match done.outcome.stored.is_some() {
+                true => without_content(known) == without_content(&done.outcome),
+                false => *known == done.outcome,
+            };
+            assert!(known.is_none_or(|(_, known)| is_same(&known)), "{lease} (P7)");
             self.must_tell_of(&done.outcome.artifact_id);
             self.last().completed.push((task, lease, done.outcome));
+        }
+        for mut added in answers.added {
+            let Ok(Ok(file)) = added.try_recv() else { continue };
+            self.must_tell_of(&file.artifact_id);
         }
         for (lease, mut answer) in answers.released {
             let Ok(Ok(view)) = answer.try_recv() else { continue };
