@@ -3,14 +3,19 @@
 //! What must stay true: redirects are never followed (a custom header with the key would go along
 //! to wherever they point), every call has a deadline, every answer a size limit, no text of a
 //! caller reaches the request line unescaped, and the environment's proxies are not looked at.
-//! Not here: retries (each caller knows its own patience), TLS (a later version), async.
+//! Not here: retries (each caller knows its own patience), the way of the bytes (`exchange`), async.
 
+mod exchange;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use stream::{Event, EventStream};
 
+use crate::config::{BaseUrl, parse_base_url};
+use crate::outgoing::Dialer;
+use crate::outgoing::blocking::Question;
+use exchange::{Head, exchange};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -22,13 +27,11 @@ const ANSWER_LIMIT_BYTES: u64 = 32 * 1024 * 1024;
 /// The longest part of a refusal that is worth a log line, in characters.
 const REFUSAL_TEXT_LIMIT: usize = 300;
 
-/// What minreq makes of a connection that ends before an answer, as the reason of a 503.
-const NO_STATUS_LINE: &str = "Server did not provide a status line";
-
 /// A server's address and the key to it.
 pub struct Client {
-    base: String,
+    base: BaseUrl,
     api_key: Option<String>,
+    dialer: Dialer,
 }
 
 /// What a server said with a status of 200 to 299.
@@ -58,27 +61,35 @@ pub enum CallError {
 pub struct BadAddress(pub String);
 
 impl Client {
-    /// `server` is `http://host[:port][/prefix]`. Refused here rather than at each call: https,
-    /// IPv6 literals, userinfo, a query, and a key that cannot stand in a header.
-    pub fn new(server: &str, api_key: Option<String>) -> Result<Client, BadAddress> {
-        let base = checked_base(server)?;
+    /// `server` is `http[s]://host[:port][/prefix]`; `dialer` knows whom to believe. Refused here rather
+    /// than at each call: an address that no call can be made to, and a key that cannot stand in a header.
+    pub fn new(
+        server: &str,
+        api_key: Option<String>,
+        dialer: Dialer,
+    ) -> Result<Client, BadAddress> {
+        let base = parse_base_url(server).map_err(|fault| {
+            BadAddress(format!(
+                "the server's address {fault}; write for example http://127.0.0.1:5000"
+            ))
+        })?;
         let sendable = |key: &String| key.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
         if !api_key.as_ref().is_none_or(sendable) {
             let fault = "RUNTIME_API_KEY holds a character that a header cannot carry \
                          (a blank, a line end or a non-ASCII letter)";
             return Err(BadAddress(fault.into()));
         }
-        Ok(Client { base, api_key: api_key.filter(|key| !key.is_empty()) })
+        Ok(Client { base, api_key: api_key.filter(|key| !key.is_empty()), dialer })
     }
 
     /// The server's address as every call uses it, without a slash at its end.
     pub fn base(&self) -> &str {
-        &self.base
+        self.base.as_str()
     }
 
     /// Asks for `path`, which begins with `/`; put ids into it with [`segment`].
     pub fn get(&self, path: &str, timeout: Duration) -> Result<Answer, CallError> {
-        self.send(minreq::get(self.url(path)), timeout)
+        self.send(question(path), timeout)
     }
 
     /// Posts `body` as JSON. `timeout` spans the whole call and is rounded up to whole seconds.
@@ -88,7 +99,7 @@ impl Client {
         body: &B,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
-        self.send(self.posting(path, body)?, timeout)
+        self.send(posting(path, body)?, timeout)
     }
 
     /// The same under an `Idempotency-Key`: sent again with the same key and body it works once.
@@ -99,62 +110,57 @@ impl Client {
         key: &str,
         timeout: Duration,
     ) -> Result<Answer, CallError> {
-        self.send(self.posting(path, body)?.with_header("Idempotency-Key", key), timeout)
+        let mut question = posting(path, body)?;
+        question.headers.push(("idempotency-key", key.to_owned()));
+        self.send(question, timeout)
     }
 
     /// Listens to the server-sent events of `path`, for `timeout` at the most.
     pub fn stream(&self, path: &str, timeout: Duration) -> Result<EventStream, CallError> {
-        self.open(minreq::get(self.url(path)), "text/event-stream", timeout).map(EventStream::new)
+        self.open(question(path), "text/event-stream", timeout).map(EventStream::new)
     }
 
-    fn posting<B: Serialize>(&self, path: &str, body: &B) -> Result<minreq::Request, CallError> {
-        let json = serde_json::to_vec(body).map_err(|fault| {
-            CallError::Unreadable(format!("the request cannot be written as JSON: {fault}"))
-        })?;
-        let request = minreq::post(self.url(path));
-        Ok(request.with_header("Content-Type", "application/json").with_body(json))
-    }
-
-    fn url(&self, path: &str) -> String {
-        debug_assert!(path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()));
-        format!("{}{path}", self.base)
-    }
-
-    fn send(&self, request: minreq::Request, timeout: Duration) -> Result<Answer, CallError> {
-        let mut response = self.open(request, "application/json", timeout)?;
-        let next_cursor = header(&response, "link").and_then(cursor_of);
-        let body = read_body(&mut response)?;
-        Ok(Answer { status: response.status_code, next_cursor, body })
+    fn send(&self, question: Question, timeout: Duration) -> Result<Answer, CallError> {
+        let mut head = self.open(question, "application/json", timeout)?;
+        let next_cursor = head.header("link").and_then(cursor_of);
+        let body = read_body(&mut head)?;
+        Ok(Answer { status: head.status, next_cursor, body })
     }
 
     /// Sends and reads the head of an answer that is a success.
     fn open(
         &self,
-        request: minreq::Request,
+        mut question: Question,
         accept: &str,
         timeout: Duration,
-    ) -> Result<minreq::ResponseLazy, CallError> {
-        let mut request = request
-            .with_follow_redirects(false)
-            .with_timeout(timeout.as_secs_f64().ceil().max(1.0) as u64)
-            .with_header("Accept", accept)
-            .with_header("Connection", "close");
-        if let Some(key) = &self.api_key {
-            request = request.with_header("X-Runtime-API-Key", key);
+    ) -> Result<Head, CallError> {
+        question.headers.push(("accept", accept.to_owned()));
+        question.headers.extend(self.api_key.clone().map(|key| ("x-runtime-api-key", key)));
+        let mut head = exchange(&self.dialer, &self.base, question, timeout)?;
+        if (200..=299).contains(&head.status) {
+            return Ok(head);
         }
-        let mut response = request.send_lazy().map_err(CallError::from_minreq)?;
-        let status = response.status_code;
-        if response.reason_phrase == NO_STATUS_LINE {
-            return Err(CallError::Unreachable("the connection ended without an answer".into()));
-        }
-        if (200..=299).contains(&status) {
-            return Ok(response);
-        }
-        let retry_after = header(&response, "retry-after")
+        let retry_after = head
+            .header("retry-after")
             .and_then(|seconds| seconds.trim().parse().ok())
             .map(Duration::from_secs);
-        Err(refusal(status, &read_body(&mut response)?, retry_after))
+        let status = head.status;
+        Err(refusal(status, &read_body(&mut head)?, retry_after))
     }
+}
+
+fn question(path: &str) -> Question {
+    debug_assert!(path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()));
+    Question { path: path.to_owned(), headers: Vec::new(), body: None }
+}
+
+fn posting<B: Serialize>(path: &str, body: &B) -> Result<Question, CallError> {
+    let json = serde_json::to_vec(body).map_err(|fault| {
+        CallError::Unreadable(format!("the request cannot be written as JSON: {fault}"))
+    })?;
+    let mut question = question(path);
+    question.headers.push(("content-type", "application/json".to_owned()));
+    Ok(Question { body: Some(json), ..question })
 }
 
 impl Answer {
@@ -172,16 +178,6 @@ impl Answer {
 }
 
 impl CallError {
-    fn from_minreq(fault: minreq::Error) -> CallError {
-        match fault {
-            minreq::Error::IoError(fault) => CallError::Unreachable(fault.to_string()),
-            minreq::Error::AddressNotFound => {
-                CallError::Unreachable("the host name has no address".into())
-            }
-            other => CallError::Unreadable(other.to_string()),
-        }
-    }
-
     /// How long the server asked us to wait, if it did.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -202,7 +198,7 @@ impl fmt::Display for CallError {
             ),
             CallError::Refused { status: 300..=399, .. } => write!(
                 f,
-                "the server sends us elsewhere, which is never followed: give its plain http address"
+                "the server sends us elsewhere, which is never followed: give the address that it serves"
             ),
             CallError::Refused { status, code, text, .. } => {
                 write!(f, "the server answered {status} {code}: {text}")
@@ -236,45 +232,6 @@ pub fn segment(text: &str) -> String {
     encoded
 }
 
-fn checked_base(server: &str) -> Result<String, BadAddress> {
-    let bad = |fault: &str| Err(BadAddress(format!("server address \"{server}\": {fault}")));
-    let trimmed = server.trim_end_matches('/');
-    if trimmed.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
-        return bad("https comes with a later version; give the plain http port behind nginx, \
-                    or loopback, such as http://127.0.0.1:5000");
-    }
-    let Some(rest) = trimmed.strip_prefix("http://") else {
-        return bad("must begin with http://, such as http://127.0.0.1:5000");
-    };
-    let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if authority.starts_with('[') {
-        return bad("an IPv6 literal does not work here; give a host name or an IPv4 address");
-    }
-    let (host, port) = match authority.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (authority, None),
-    };
-    let host_ok = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    if host.is_empty() || !host.bytes().all(host_ok) {
-        return bad("the host must be a name or an IPv4 address, without user or blanks");
-    }
-    let port_ok = |port: &str| {
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
-    };
-    if !port.is_none_or(port_ok) {
-        return bad("the port must be a number from 1 to 65535");
-    }
-    if !prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) {
-        return bad("nothing but a path may follow the host");
-    }
-    Ok(trimmed.to_owned())
-}
-
-fn header<'a>(response: &'a minreq::ResponseLazy, name: &str) -> Option<&'a str> {
-    let found = response.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-    found.map(|(_, value)| value.as_str())
-}
-
 /// The cursor of a `Link: <…?cursor=…>; rel="next"`; its path is left alone, since the server does not
 /// know what stands before its paths here.
 fn cursor_of(link: &str) -> Option<String> {
@@ -285,15 +242,14 @@ fn cursor_of(link: &str) -> Option<String> {
 
 /// Reads to the end. minreq takes a connection that breaks off for an end, so what was promised is
 /// counted here.
-fn read_body(response: &mut minreq::ResponseLazy) -> Result<Vec<u8>, CallError> {
-    if matches!(response.status_code, 204 | 304) {
+fn read_body(head: &mut Head) -> Result<Vec<u8>, CallError> {
+    if matches!(head.status, 204 | 304) {
         return Ok(Vec::new());
     }
     let promised: Option<u64> =
-        header(response, "content-length").and_then(|length| length.parse().ok());
+        head.header("content-length").and_then(|length| length.parse().ok());
     let mut body = Vec::new();
-    response
-        .take(ANSWER_LIMIT_BYTES + 1)
+    head.take(ANSWER_LIMIT_BYTES + 1)
         .read_to_end(&mut body)
         .map_err(|fault| CallError::Unreachable(format!("the answer broke off: {fault}")))?;
     if body.len() as u64 > ANSWER_LIMIT_BYTES {

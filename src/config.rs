@@ -16,6 +16,7 @@ mod secret;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use network::Network;
 pub use people::{EnvFile, PeopleConfig};
 pub use secret::Secret;
 pub use sources::{DEFAULT_ENV_FILE, ReadFile, environment_for_children};
+pub use tls::{BELIEVED_BY, Believed, OwnCertificate, TlsConfig};
 pub use worker::WorkerConfig;
 
 use crate::cli::ServeFlags;
@@ -38,6 +40,8 @@ use crate::worker::Agents;
 use base_url::is_host_name;
 use error::shown;
 use sources::{Found, Sources};
+
+const DEFAULT_DATA_DIR: &str = "/var/lib/bloom-runtime";
 
 /// The largest limit of an agent, and the most agents that have one: each is looked at by every claim.
 const AGENT_LIMIT_MAX: u32 = 1_000_000;
@@ -82,8 +86,7 @@ pub struct Config {
     pub agent_limits: Vec<(String, u32)>,
     /// How the worker in this process runs Claude.
     pub agents: Agents,
-    /// `TLS_CERT` or `TLS_KEY` is set.
-    asks_for_tls: bool,
+    pub tls: TlsConfig,
     /// Names that lost to another form of the same setting.
     ignored: Vec<String>,
 }
@@ -166,7 +169,7 @@ impl Config {
                 .parsed("AGENT_LIMITS", "reviewer=2,writer=1", agent_limits)?
                 .unwrap_or_default(),
             agents: worker::agents(flags.agents.as_deref(), read_file)?,
-            asks_for_tls: ["TLS_CERT", "TLS_KEY"].iter().any(|name| sources.value(name).is_some()),
+            tls: TlsConfig::load(&sources)?,
             ignored: sources.into_ignored(),
         })
     }
@@ -240,11 +243,6 @@ impl Config {
                  version",
             ),
             (
-                self.asks_for_tls,
-                "TLS_CERT and TLS_KEY are ignored: this version speaks plain http; put a proxy with \
-                 TLS before it",
-            ),
-            (
                 self.rate_limit_per_minute == 0,
                 "RATE_LIMIT_PER_MINUTE=0: rate limits are off, wrong keys can be tried without end",
             ),
@@ -254,6 +252,7 @@ impl Config {
             ),
         ];
         notes.extend(facts.iter().filter(|(holds, _)| *holds).map(|(_, text)| (*text).to_owned()));
+        notes.extend(self.tls.notes());
         notes.extend(self.ignored.iter().map(|name| {
             format!("{name} is ignored: {} is set too", name.trim_end_matches("_FILE"))
         }));
@@ -297,11 +296,7 @@ fn port(flags: &ServeFlags, sources: &Sources) -> Result<u16, ConfigError> {
 
 fn data_dir(flags: &ServeFlags, sources: &Sources) -> PathBuf {
     let from_sources = || sources.value("DATA_DIR").map(|found| PathBuf::from(found.value));
-    flags
-        .data_dir
-        .clone()
-        .or_else(from_sources)
-        .unwrap_or_else(|| PathBuf::from("/var/lib/bloom-runtime"))
+    flags.data_dir.clone().or_else(from_sources).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR))
 }
 
 fn log_level(sources: &Sources) -> Result<LevelFilter, ConfigError> {

@@ -4,37 +4,36 @@
 //! commits, then closes the files; each failure is one line with the way out and its own exit code.
 //! Not here: what each part does.
 
+mod doors;
+
 use crate::api::{App, SignIns};
 use crate::background::push::{self, Pusher};
 use crate::background::{connection, mover, probes, retention, strays, sync};
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config};
+use crate::config::{self, BELIEVED_BY, Believed, Config};
 use crate::engine::{self, Engine, EngineThread, Settings};
 use crate::membridge::{Connection, Membridge};
 use crate::membridge_agent::Agents;
 use crate::outgoing::{Dialer, Trust};
 use crate::store::{Opened, Store, StoreError};
+use crate::tls::Identity;
 use crate::worker::{self, Stop};
 use crate::{exit, logging, server};
+use doors::Doors;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Time for reads that are still under way when everything else has ended.
 const READS_GRACE: Duration = Duration::from_secs(2);
-
-/// Connections that the kernel holds until they are accepted.
-const NEWCOMERS_WAITING: i32 = 4_096;
 
 /// One line for the person who starts us; a stderr that cannot be written stops nothing.
 fn say(line: impl Display) {
@@ -49,20 +48,22 @@ pub fn serve(flags: &ServeFlags) -> u8 {
 /// `bloom-runtime check`: says what `serve` would do with this configuration.
 pub fn check(flags: &ServeFlags) -> u8 {
     match Config::from_process(flags) {
-        Ok(config) => {
-            let mut out = io::stdout();
-            let lines = description(&config).into_iter().chain(config.notes());
-            for line in lines.chain(["configuration is usable".to_owned()]) {
-                // A reader that is gone has read enough.
-                let _ = writeln!(out, "{line}");
-            }
-            exit::OK
-        }
+        Ok(config) => exit_code(describe(&config)),
         Err(error) => {
             say(error);
             exit::CONFIG
         }
     }
+}
+
+fn describe(config: &Config) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    let lines = description(config)?.into_iter().chain(config.notes());
+    for line in lines.chain(["configuration is usable".to_owned()]) {
+        // A reader that is gone has read enough.
+        let _ = writeln!(out, "{line}");
+    }
+    Ok(())
 }
 
 /// `bloom-runtime worker`: runs until SIGTERM or SIGINT.
@@ -131,6 +132,7 @@ fn try_work(flags: &WorkerFlags) -> Result<(), Failure> {
     });
     let worker = worker::WorkerConfig {
         server: config.server.as_str().to_owned(),
+        dialer: dialer(&config.believed).map_err(unusable)?,
         api_key: config.runtime_api_key.as_ref().map(|key| key.expose().to_owned()),
         name: config.name,
         max_concurrency: config.max_concurrency,
@@ -146,13 +148,20 @@ fn try_work(flags: &WorkerFlags) -> Result<(), Failure> {
     worker::run(worker, Arc::new(SystemClock::new()), stop).map_err(unusable)
 }
 
+/// The way to a server whose certificate is believed as was said.
+fn dialer(believed: &Believed) -> Result<Dialer, String> {
+    let trust = Trust::new(believed.ca.as_deref(), believed.pin, BELIEVED_BY)?;
+    Ok(Dialer::new(trust))
+}
+
 fn try_serve(flags: &ServeFlags) -> Result<(), Failure> {
     let config = Config::from_process(flags).map_err(unusable)?;
     logging::start(config.log_level);
     raise_open_files();
-    // The port first: when it is taken, no file is touched. Who connects now waits for the store.
-    let listener = listen(config.listen_address())?;
+    // The ports first: when one is taken, no file is touched. Who connects now waits for the store.
+    let mut doors = Doors::open(&config)?;
     let (store, opened) = Store::open(&config.data_dir)?;
+    doors.make_certificate(&config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (engine, mut writer) = engine::start(
         Arc::new(store),
@@ -162,7 +171,7 @@ fn try_serve(flags: &ServeFlags) -> Result<(), Failure> {
         config.public_url.is_some(),
     )?;
     let runtime = runtime()?;
-    let running = run(flags, &config, &opened, &engine, clock, listener, &mut writer);
+    let running = run(flags, &config, &opened, &engine, clock, doors, &mut writer);
     let result = runtime.block_on(running);
     runtime.shutdown_timeout(READS_GRACE);
     engine.stop();
@@ -181,17 +190,15 @@ async fn run(
     opened: &Opened,
     engine: &Engine,
     clock: Arc<dyn Clock>,
-    listener: std::net::TcpListener,
+    doors: Doors,
     writer: &mut EngineThread,
 ) -> Result<(), Failure> {
-    let listening = TcpListener::from_std(listener).and_then(|listener| {
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    });
-    let (listener, address) =
-        listening.map_err(|error| internal(format!("the listening socket failed: {error}")))?;
+    let identity = doors.identity.clone();
+    let listening = doors.listening()?;
     let settings = engine.query().settings().map_err(|error| internal(error.to_string()))?;
-    let membridge = Arc::new(membridge(config, settings, clock.clone()));
+    let trust = Trust::new(config.tls.outgoing_ca.as_deref(), None, "OUTGOING_CA");
+    let dialer = Dialer::new(trust.map_err(|fault| unusable(format!("OUTGOING_CA: {fault}")))?);
+    let membridge = Arc::new(membridge(config, settings, clock.clone(), dialer.clone()));
     let (tell_stop, stopping) = watch::channel(false);
     let random = engine::system_random()() as u64;
     let mut app = App::new(
@@ -205,7 +212,6 @@ async fn run(
     tokio::spawn(writer.hand_out_answers());
     let sign_ins = SignIns::open(config, engine).await;
     app.sign_ins = sign_ins.map_err(|error| internal(error.to_string()))?;
-    let dialer = Dialer::new(Trust::new(None, None, "OUTGOING_CA").map_err(unusable)?);
     let agents = Arc::new(Agents::new(config.membridge_agent_key.as_ref(), dialer));
     let pushing = config.public_url.clone().map(|url| {
         let key = config.membridge_agent_key.clone();
@@ -214,7 +220,7 @@ async fn run(
     let (grant, pushing) = pushing.unzip();
     app.pusher = grant;
 
-    for line in description(config).into_iter().skip(1).chain(config.notes()) {
+    for line in description(config)?.into_iter().skip(1).chain(config.notes()) {
         say(line);
     }
     say(contents(engine, opened));
@@ -227,12 +233,20 @@ async fn run(
     if opened.given_back_bytes > 0 {
         say(format!("compaction gave back {:.1} MiB", mib(opened.given_back_bytes)));
     }
-    say(format!("listening on http://{address}{}", if_everywhere(address)));
-    let local_worker = flags.worker.then(|| start_worker(flags, config, address, clock.clone()));
-
-    let serving =
-        tokio::spawn(server::serve(listener, Arc::new(app), clock.clone(), stopping.clone()));
-    let mut duties = duties(config, engine, agents, &membridge, clock, &stopping);
+    listening.lines().iter().for_each(say);
+    let url = listening.url_from_here();
+    let (app, places) = (Arc::new(app), server::places());
+    let mut serving = JoinSet::new();
+    for (listener, door) in listening.doors {
+        let (app, clock, stopping) = (app.clone(), clock.clone(), stopping.clone());
+        serving.spawn(server::serve(listener, door, places.clone(), app, clock, stopping));
+    }
+    let local_worker =
+        flags.worker.then(|| start_worker(flags, config, url, identity.clone(), clock.clone()));
+    let mut duties = duties(config, engine, agents, &membridge, clock.clone(), &stopping);
+    if let Some(identity) = identity {
+        duties.spawn(doors::keep_certificate(identity, clock, stopping.clone()));
+    }
     let mut signals = Signals::listen();
     let failed = tokio::select! {
         () = signals.next() => None,
@@ -256,7 +270,7 @@ async fn run(
     }
     tell_stop.send_replace(true);
     // They end by themselves once they are told; a panic in them is in the log.
-    let _ = serving.await;
+    while serving.join_next().await.is_some() {}
     while duties.join_next().await.is_some() {}
     match failed {
         None => Ok(()),
@@ -309,38 +323,8 @@ impl Signals {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Failure> {
-    let listening = std::net::TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        // The standard library asks for 128; a flood of newcomers would fill that, and an honest one
-        // among them would try again after a second only.
-        rustix::net::listen(&listener, NEWCOMERS_WAITING)?;
-        Ok(listener)
-    });
-    listening.map_err(|error| cannot_listen(address, &error))
-}
-
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Failure {
-            line: format!(
-                "port {} is in use on {}; stop what uses it, or choose another with --port or PORT",
-                address.port(),
-                address.ip()
-            ),
-            code: exit::PORT_IN_USE,
-        },
-        _ => Failure {
-            line: format!(
-                "cannot listen on {address}: {error}; choose another with --host and --port"
-            ),
-            code: exit::PORT_IN_USE,
-        },
-    }
-}
-
 /// Saved settings win over the environment's; each key belongs to its own address.
-fn membridge(config: &Config, saved: Settings, clock: Arc<dyn Clock>) -> Membridge {
+fn membridge(config: &Config, saved: Settings, clock: Arc<dyn Clock>, dialer: Dialer) -> Membridge {
     let (url, key) = (config.membridge_server_url.clone(), config.membridge_admin_key.clone());
     let environment = Connection { url, key };
     let used = Connection::in_effect(&saved, &environment);
@@ -357,21 +341,24 @@ fn membridge(config: &Config, saved: Settings, clock: Arc<dyn Clock>) -> Membrid
              saved; save its key with it (POST /api/runtime/config)",
         ),
     }
-    Membridge::new(environment, saved, clock)
+    Membridge::new(environment, saved, clock, dialer)
 }
 
 /// What the server does, from its configuration alone; the address first.
-fn description(config: &Config) -> Vec<String> {
+fn description(config: &Config) -> Result<Vec<String>, Failure> {
     let authentication = match config.runtime_api_key {
         Some(_) => "authentication: on, X-Runtime-API-Key is required",
         None => "authentication: off",
     };
-    vec![
-        format!("address: http://{}", config.listen_address()),
+    let scheme = if config.tls.own.is_some() { "https" } else { "http" };
+    let mut lines = vec![
+        format!("address: {scheme}://{}", config.listen_address()),
         format!("version {}", env!("CARGO_PKG_VERSION")),
         format!("data directory: {}", config.data_dir.display()),
         authentication.to_owned(),
-    ]
+    ];
+    lines.extend(doors::description(config)?);
+    Ok(lines)
 }
 
 fn contents(engine: &Engine, opened: &Opened) -> String {
@@ -387,16 +374,6 @@ fn contents(engine: &Engine, opened: &Opened) -> String {
     )
 }
 
-/// Nobody opens the address that stands for all of them.
-fn if_everywhere(address: SocketAddr) -> String {
-    match address.ip().is_unspecified() {
-        true => {
-            format!(" (every address of this machine; here http://127.0.0.1:{})", address.port())
-        }
-        false => String::new(),
-    }
-}
-
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
@@ -404,16 +381,13 @@ fn mib(bytes: u64) -> f64 {
 fn start_worker(
     flags: &ServeFlags,
     config: &Config,
-    address: SocketAddr,
+    server: String,
+    identity: Option<Arc<Identity>>,
     clock: Arc<dyn Clock>,
 ) -> (Arc<Stop>, JoinHandle<()>) {
-    let host = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
     let worker = worker::WorkerConfig {
-        server: format!("http://{}", SocketAddr::new(host, address.port())),
+        server,
+        dialer: Dialer::new(Trust::own(identity)),
         api_key: config.runtime_api_key.as_ref().map(|key| key.expose().to_owned()),
         name: flags.worker_name.clone().unwrap_or_else(|| "local".into()),
         max_concurrency: flags.max_concurrency.unwrap_or(1),

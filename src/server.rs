@@ -5,6 +5,10 @@
 //! `STOP_GRACE` to finish. Not here: what a request means (`api`), who makes room (`http::places`).
 
 mod connection;
+mod door;
+mod wire;
+
+pub use door::Door;
 
 use crate::api::App;
 use crate::clock::{Clock, Mono};
@@ -31,15 +35,21 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
 retry-after: 1\r\nconnection: close\r\ncontent-length: 73\r\n\r\n\
 {\"error\":\"Too many connections; try again\",\"code\":\"too_many_connections\"}";
 
+/// Places for the connections of all doors together.
+pub fn places() -> Arc<Places> {
+    Arc::new(Places::new(getrlimit(Resource::Nofile).current))
+}
+
 /// Serves until `stopping` turns true, then waits for what runs.
 pub async fn serve(
     listener: TcpListener,
+    door: Door,
+    places: Arc<Places>,
     app: Arc<App>,
     clock: Arc<dyn Clock>,
     mut stopping: watch::Receiver<bool>,
 ) {
     connection::prepare(&listener);
-    let places = Arc::new(Places::new(getrlimit(Resource::Nofile).current));
     // Nothing is ever sent: it ends when the last connection has dropped its end.
     let (running, mut all_ended) = mpsc::channel::<()>(1);
     let mut accepted_at_once = 0;
@@ -68,9 +78,12 @@ pub async fn serve(
                     Some(seat) => {
                         let (app, stopping) = (app.clone(), stopping.clone());
                         let running = running.clone();
-                        let talk = connection::talk(stream, peer, app, seat, stopping, running);
+                        let door = door.clone();
+                        let talk =
+                            connection::talk(stream, peer, door, app, seat, stopping, running);
                         tokio::spawn(talk);
                     }
+                    None if matches!(door, Door::Tls(_)) => {}
                     None => drop(tokio::spawn(turn_away(stream))),
                 }
                 accepted_at_once += 1;

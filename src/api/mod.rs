@@ -35,13 +35,14 @@ use crate::http::ui::Ui;
 use crate::membridge::Membridge;
 use crate::wire::Payload;
 use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::{Method, Request, StatusCode};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+pub use host::own_names;
 use session::Shown;
 pub use session::SignIns;
 
@@ -69,6 +70,7 @@ pub struct App {
     /// Names in small letters by which browsers may call.
     hosts: Vec<String>,
     redirects_to_https: bool,
+    hsts: Option<HeaderValue>,
     limiter: Mutex<RateLimiter>,
     /// Sessions; none while there is no key, or before they are opened.
     pub sign_ins: Option<Arc<SignIns>>,
@@ -89,9 +91,19 @@ pub struct App {
     requests: AtomicU64,
 }
 
+/// How a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Http,
+    Https,
+    /// By the door whose only answer is the way to https on this port.
+    ToHttps(u16),
+}
+
 /// The connection that a request came on, and whether everybody sees where the request ends.
 pub struct Caller<'a> {
     pub peer: SocketAddr,
+    pub way: Way,
     pub seat: &'a Seat,
     pub framing: Result<(), Ambiguous>,
 }
@@ -138,6 +150,7 @@ impl App {
             trusted_proxies: config.trusted_proxies.clone(),
             hosts: host::own_names(config),
             redirects_to_https: config.redirects_to_https(),
+            hsts: host::hsts(config.tls.hsts_seconds),
             limiter: Mutex::new(limiter),
             sign_ins: None,
             lines_of_strangers: Mutex::default(),
@@ -164,6 +177,7 @@ impl App {
         let method = request.method().clone();
         let uri = request.uri().clone();
         let shown = self.shown(request.headers());
+        let scheme = self.scheme(caller, request.headers());
         let is_stranger = self.key.is_some() && shown.class() != Class::Authenticated;
         if is_stranger {
             // Who has many requests in one breath waits for everybody else between any two of them.
@@ -172,10 +186,13 @@ impl App {
             caller.seat.prove();
         }
         let mut verdict = None;
-        let result = self.serve(caller, shown, request, &mut verdict).await;
+        let result = self.serve(caller, scheme, shown, request, &mut verdict).await;
         let mut answer = result.unwrap_or_else(ApiError::into_answer);
         if let Some(verdict) = verdict {
             put_rate_limit(answer.headers_mut(), verdict);
+        }
+        if let (Some(hsts), Some(Scheme::Https)) = (&self.hsts, scheme) {
+            answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         if !is_stranger || self.may_log_stranger() {
             let took = self.clock.micros() - began;
@@ -213,6 +230,7 @@ impl App {
     async fn serve<B>(
         &self,
         caller: &Caller<'_>,
+        scheme: Option<Scheme>,
         shown: Shown,
         request: Request<B>,
         verdict: &mut Option<Verdict>,
@@ -228,6 +246,10 @@ impl App {
             let text = ambiguous.text();
             return Err(ApiError::unreadable(status, "ambiguous_request", text).closing());
         }
+        if let Way::ToHttps(port) = caller.way {
+            self.check_host(shown, &headers, &uri)?;
+            return host::way_to_https(port, &headers, &uri);
+        }
         let (class, client) = (shown.class(), self.client(peer, &headers));
         let routed = route(&parts.method, uri.path());
         let endpoint = match &routed {
@@ -239,7 +261,7 @@ impl App {
         if let Err(foreign) = self.check_host(shown, &headers, &uri)
             && !is_health
         {
-            return self.redirect(peer, &headers, &uri).ok_or(foreign);
+            return self.redirect(scheme, &headers, &uri).ok_or(foreign);
         }
         if is_api(uri.path()) {
             self.count(client, class, endpoint.map(|(endpoint, _)| endpoint), verdict)?;
@@ -249,7 +271,7 @@ impl App {
             }
             self.check_site(shown, &parts.method, &headers, &uri)?;
         }
-        if let Some(answer) = self.redirect(peer, &headers, &uri) {
+        if let Some(answer) = self.redirect(scheme, &headers, &uri) {
             return Ok(answer);
         }
         let route = match routed {
@@ -277,7 +299,7 @@ impl App {
         let only_reads = matches!(parts.method, Method::GET | Method::HEAD);
         let usage =
             if only_reads || parts.method == Method::DELETE { Use::Ignored } else { Use::Kept };
-        let secure = self.scheme(peer, &headers) == Some(Scheme::Https);
+        let secure = scheme == Some(Scheme::Https);
         let is_head = parts.method == Method::HEAD;
         let mut call = Call {
             route,

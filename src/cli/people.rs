@@ -4,6 +4,8 @@
 //! from it. Values are checked here as far as they can be without asking anyone. Not here: keys (never
 //! a flag), what the commands do (`people`).
 
+use std::path::{Path, PathBuf};
+
 use argh::{ArgsInfo, FromArgs};
 
 use super::values::{budget, limit, priority, shell, status, timeout};
@@ -37,11 +39,32 @@ macro_rules! asking {
             /// the server's address (BLOOM_SERVER; default http://127.0.0.1:5000)
             #[argh(option, arg_name = "url")]
             pub server: Option<String>,
+            /// believe this authority's certificate, in PEM (BLOOM_CA)
+            #[argh(option, arg_name = "file")]
+            pub ca: Option<PathBuf>,
+            /// believe the one certificate with this fingerprint, as the server says it (BLOOM_PIN)
+            #[argh(option, arg_name = "sha256")]
+            pub pin: Option<String>,
             /// print the JSON of the server as it came
             #[argh(switch)]
             pub json: bool,
         }
+
+        impl $name {
+            pub fn place(&self) -> Place<'_> {
+                let (server, ca) = (self.server.as_deref(), self.ca.as_deref());
+                Place { server, ca, pin: self.pin.as_deref() }
+            }
+        }
     };
+}
+
+/// Which server is meant, and how it is known, as far as flags say it.
+#[derive(Clone, Copy, Default)]
+pub struct Place<'a> {
+    pub server: Option<&'a str>,
+    pub ca: Option<&'a Path>,
+    pub pin: Option<&'a str>,
 }
 
 /// Two commands that change the tasks that one names, or all that match.

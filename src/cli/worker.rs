@@ -26,6 +26,12 @@ pub struct WorkerFlags {
     /// the server's address, such as http://192.168.1.10:5000
     #[argh(option, arg_name = "url")]
     pub server: String,
+    /// believe this authority's certificate, in PEM (BLOOM_CA)
+    #[argh(option, arg_name = "file")]
+    pub ca: Option<PathBuf>,
+    /// believe the one certificate with this fingerprint, as the server says it (BLOOM_PIN)
+    #[argh(option, arg_name = "sha256")]
+    pub pin: Option<String>,
     /// this worker's name, unique in the fleet, 1 to 128 characters
     #[argh(option, arg_name = "name")]
     pub name: String,

@@ -3,6 +3,7 @@
 //! Must stay true: a line and an event have a size limit, so that a stranger's endless line fills no
 //! memory. Not here: coming back after an end; the caller knows where it was.
 
+use super::exchange::Head;
 use std::io::{BufRead, BufReader, Read};
 
 /// The longest line and the longest event, in bytes: a line of a log has 2,000 characters.
@@ -16,11 +17,11 @@ pub struct Event {
 }
 
 /// An open stream.
-pub struct EventStream(BufReader<minreq::ResponseLazy>);
+pub struct EventStream(BufReader<Head>);
 
 impl EventStream {
-    pub(super) fn new(response: minreq::ResponseLazy) -> Self {
-        EventStream(BufReader::new(response))
+    pub(super) fn new(head: Head) -> Self {
+        EventStream(BufReader::new(head))
     }
 
     fn line(&mut self) -> Option<String> {

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, shown};
 use super::sources::{self, DEFAULT_ENV_FILE, ReadFile, Sources};
-use super::{BaseUrl, Secret, is_host_name, parse_base_url};
+use super::{BaseUrl, Believed, DEFAULT_DATA_DIR, Secret, is_host_name, parse_base_url, switch};
+use crate::cli::people::Place;
+use crate::tls::{Fingerprint, self_signed};
 
 /// Below the home directory.
 const OWN_FILE: &str = ".config/bloom-runtime.env";
@@ -21,6 +23,7 @@ const OWN_FILE: &str = ".config/bloom-runtime.env";
 /// What a person's command has to know. No `Debug`: it holds the key (P10).
 pub struct PeopleConfig {
     pub server: BaseUrl,
+    pub believed: Believed,
     pub key: Option<Secret>,
     /// Where the key comes from, or where one was looked for, in words that follow "the key".
     pub key_source: String,
@@ -70,11 +73,11 @@ impl EnvFile {
 }
 
 impl PeopleConfig {
-    /// Reads the environment and both files. `server` is the flag.
+    /// Reads the environment and both files.
     ///
     /// # Errors
     /// As [`PeopleConfig::load`].
-    pub fn from_process(server: Option<&str>) -> Result<PeopleConfig, ConfigError> {
+    pub fn from_process(place: Place<'_>) -> Result<PeopleConfig, ConfigError> {
         let env = sources::process_environment()?;
         let in_config = sources::variable("XDG_CONFIG_HOME").map(PathBuf::from);
         let in_config = in_config.filter(|dir| dir.is_absolute());
@@ -83,20 +86,20 @@ impl PeopleConfig {
         let own = own.map(EnvFile::read);
         let system = EnvFile::read(DEFAULT_ENV_FILE.into());
         let mut config =
-            PeopleConfig::load(server, &env, own.as_ref(), &system, &sources::read_text)?;
+            PeopleConfig::load(place, &env, own.as_ref(), &system, &sources::read_text)?;
         let dumb = sources::variable("TERM").is_none_or(|term| term == "dumb");
         config.colour = !dumb && sources::variable("NO_COLOR").is_none();
         Ok(config)
     }
 
-    /// The settings from the flag, the environment, the person's file and the server's own on this
+    /// The settings from the flags, the environment, the person's file and the server's own on this
     /// machine; `read_file` reads the files that `RUNTIME_API_KEY_FILE` names.
     ///
     /// # Errors
     /// A value that cannot be used, or a broken line of the person's file. The server's file is a
     /// convenience here: what is wrong with it only means that nothing of it counts.
     pub fn load(
-        flag: Option<&str>,
+        place: Place<'_>,
         env: &BTreeMap<String, String>,
         own: Option<&EnvFile>,
         system: &EnvFile,
@@ -112,14 +115,22 @@ impl PeopleConfig {
             Some(found) => Some(address(&found.value, &found.subject)?),
             None => None,
         };
-        let server = match (flag, of_env.value("BLOOM_SERVER"), &named_by_own) {
+        let server = match (place.server, of_env.value("BLOOM_SERVER"), &named_by_own) {
             (Some(flag), ..) => address(flag, "--server")?,
             (None, Some(found), _) => address(&found.value, &found.subject)?,
             (None, None, Some(named)) => named.clone(),
             (None, None, None) => local.clone(),
         };
         let about_server = named_by_own.as_ref().is_none_or(|named| *named == server);
+        let mut told = vec![&of_env];
+        told.extend(about_server.then_some(&of_own));
+        let mut believed = Believed::load(place.ca, place.pin, &told)?;
+        let is_unsaid = server.is_https() && believed == Believed::default();
+        if is_unsaid && is_same_machine(&server, &local) {
+            believed.pin = of_system.as_ref().and_then(|system| local_pin(system, read_file));
+        }
         let mut config = PeopleConfig {
+            believed,
             key: None,
             key_source: String::new(),
             warnings: Vec::new(),
@@ -180,15 +191,25 @@ fn local_server(system: Option<&Sources<'_>>) -> BaseUrl {
     let everywhere = |host: &String| ["0.0.0.0", "localhost"].contains(&host.as_str());
     let host = value("HOST").filter(|host| is_host_name(host) && !everywhere(host));
     let host = host.as_deref().unwrap_or("127.0.0.1");
-    let url = format!("http://{host}:{}", port.unwrap_or(5000));
+    let is_on = |name| value(name).is_some_and(|value| switch(&value) == Ok(true));
+    let has_tls = value("TLS_CERT").is_some() || is_on("TLS_SELF_SIGNED");
+    let scheme = if has_tls { "https" } else { "http" };
+    let url = format!("{scheme}://{host}:{}", port.unwrap_or(5000));
     parse_base_url(&url).expect("a checked host and a port")
 }
 
+/// The certificate of this machine's server, as far as its file can be read.
+fn local_pin(system: &Sources<'_>, read_file: ReadFile<'_>) -> Option<Fingerprint> {
+    let path = |name| system.value(name).map(|found| PathBuf::from(found.value));
+    let given = path("TLS_CERT");
+    let made = || self_signed::public_copy(&path("DATA_DIR").unwrap_or(DEFAULT_DATA_DIR.into()));
+    let pem = read_file(&given.unwrap_or_else(made)).ok()?;
+    Fingerprint::of_first(pem.as_bytes())
+}
+
 fn is_same_machine(server: &BaseUrl, local: &BaseUrl) -> bool {
-    let url = server.as_str();
-    let numbered =
-        url.strip_prefix("http://localhost:").map(|rest| format!("http://127.0.0.1:{rest}"));
-    numbered.as_deref().unwrap_or(url) == local.as_str()
+    let numbered = server.as_str().replacen("://localhost:", "://127.0.0.1:", 1);
+    numbered == local.as_str()
 }
 
 #[cfg(test)]
@@ -211,7 +232,8 @@ mod tests {
     ) -> Result<PeopleConfig, ConfigError> {
         let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let own = file("/home/p/.config/bloom-runtime.env", own);
-        PeopleConfig::load(flag, &env, Some(&own), system, &|_| panic!("no file is named"))
+        let place = Place { server: flag, ..Place::default() };
+        PeopleConfig::load(place, &env, Some(&own), system, &|_| panic!("no file is named"))
     }
 
     fn key(config: &PeopleConfig) -> Option<&str> {
@@ -258,15 +280,40 @@ mod tests {
     }
 
     #[test]
+    fn the_server_of_this_machine_is_known_by_its_own_certificate() {
+        let text = "TLS_SELF_SIGNED=1\nDATA_DIR=/data\nRUNTIME_API_KEY=system-key";
+        let system = file(DEFAULT_ENV_FILE, text);
+        let read = |path: &Path| match path.to_str() {
+            Some("/data/tls/certificate.pem") => {
+                Ok("-----BEGIN CERTIFICATE-----\neA==\n-----END CERTIFICATE-----\n".to_owned())
+            }
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let load = |place| PeopleConfig::load(place, &BTreeMap::new(), None, &system, &read);
+        let local = load(Place::default()).unwrap();
+        assert_eq!(local.server.as_str(), "https://127.0.0.1:5000");
+        assert_eq!(local.believed.pin, Some(Fingerprint::of(b"x")));
+        assert_eq!(key(&local), Some("system-key"));
+        let other = Place { server: Some("https://desk:5000"), ..Place::default() };
+        assert_eq!(load(other).unwrap().believed, Believed::default());
+        let told = Place { ca: Some(Path::new("/ca.pem")), ..Place::default() };
+        assert_eq!(load(told).unwrap().believed.pin, None);
+    }
+
+    #[test]
     fn a_key_that_others_can_read_is_used_with_a_warning() {
         let mut own = file("/home/p/.config/bloom-runtime.env", "RUNTIME_API_KEY=k");
         own.open_to_others = true;
         let env = BTreeMap::new();
-        let config = PeopleConfig::load(None, &env, Some(&own), &absent(), &|_| panic!()).unwrap();
+        let config =
+            PeopleConfig::load(Place::default(), &env, Some(&own), &absent(), &|_| panic!())
+                .unwrap();
         assert_eq!(key(&config), Some("k"));
         assert!(config.warnings[0].contains("chmod 600 /home/p/.config"), "{:?}", config.warnings);
         let env = BTreeMap::from([("RUNTIME_API_KEY".to_owned(), "e".to_owned())]);
-        let config = PeopleConfig::load(None, &env, Some(&own), &absent(), &|_| panic!()).unwrap();
+        let config =
+            PeopleConfig::load(Place::default(), &env, Some(&own), &absent(), &|_| panic!())
+                .unwrap();
         assert_eq!(config.warnings, [""; 0]);
     }
 

@@ -173,9 +173,9 @@ fn the_listen_address_may_be_of_either_family_and_any_port() {
 
 #[test]
 fn an_open_server_without_a_key_is_warned_about() {
-    let notes = load("HOST=0.0.0.0\nTLS_CERT=/x\nRATE_LIMIT_PER_MINUTE=0", &[]).unwrap().notes();
+    let notes = load("HOST=0.0.0.0\nHTTP_PORT=80\nRATE_LIMIT_PER_MINUTE=0", &[]).unwrap().notes();
     assert!(notes[0].contains("authentication is off and the server listens on 0.0.0.0"));
-    assert!(notes.iter().any(|note| note.starts_with("TLS_CERT and TLS_KEY are ignored")));
+    assert!(notes.iter().any(|note| note.starts_with("HTTP_PORT is ignored")));
     assert!(notes.iter().any(|note| note.contains("rate limits are off")));
 }
 

@@ -12,7 +12,7 @@ use log::LevelFilter;
 
 use super::error::{ConfigError, shown};
 use super::sources::{self, ReadFile, Sources};
-use super::{BaseUrl, Secret, log_level, parse_base_url};
+use super::{BaseUrl, Believed, Secret, log_level, parse_base_url};
 use crate::cli::WorkerFlags;
 use crate::worker::{Agents, DEFAULT_GRACE, DEFAULT_LEASE_SECONDS};
 
@@ -23,6 +23,7 @@ const MAX_NAME_CHARS: usize = 128;
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     pub server: BaseUrl,
+    pub believed: Believed,
     pub name: String,
     /// 1 to 32.
     pub max_concurrency: u32,
@@ -72,6 +73,7 @@ impl WorkerConfig {
         })?;
         Ok(WorkerConfig {
             server,
+            believed: Believed::load(flags.ca.as_deref(), flags.pin.as_deref(), &[&sources])?,
             name: name(&flags.name, "--name", "rpi4b")?,
             max_concurrency: flags.max_concurrency.unwrap_or(1),
             claude: flags.claude.clone().unwrap_or_else(|| PathBuf::from("claude")),
@@ -182,6 +184,25 @@ mod tests {
         assert_eq!(config.server.as_str(), "http://h:5000");
         assert_eq!((config.max_concurrency, config.labels.len()), (1, 1));
         assert!(config.runtime_api_key.unwrap().matches(b"k"));
+    }
+
+    #[test]
+    fn whom_a_worker_believes_is_said_by_flags_or_settings() {
+        let pin = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+        let with = |pin: Option<&str>, env: &[(&str, &str)]| {
+            let pin = pin.map(str::to_owned);
+            let flags = WorkerFlags { pin, ..flags("https://h", "w") };
+            let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+            WorkerConfig::load(&flags, None, &env.collect(), &|_| panic!(), None)
+        };
+        let set = with(None, &[("BLOOM_PIN", pin), ("BLOOM_CA", "/ca.pem")]).unwrap().believed;
+        assert_eq!(set.pin.unwrap().to_string().replace(':', "").to_lowercase(), pin);
+        assert_eq!(set.ca.as_deref(), Some(Path::new("/ca.pem")));
+        assert_eq!(with(Some(pin), &[("BLOOM_PIN", "x")]).unwrap().believed.pin, set.pin);
+        let error = with(Some("2d71"), &[]).unwrap_err().to_string();
+        assert!(error.starts_with("--pin: \"2d71\" is no SHA-256"), "{error}");
+        let error = with(None, &[("BLOOM_PIN", "x")]).unwrap_err().to_string();
+        assert!(error.starts_with("BLOOM_PIN: "), "{error}");
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! what has the key in it is not passed on. Not here: retries, turns, threads.
 
 use super::settings::Connection;
-use crate::config::BaseUrl;
+use crate::outgoing::Dialer;
+use crate::outgoing::blocking::{self, Question};
 use serde::de::IgnoredAny;
-use std::io::Read;
+use std::io::{self, Read};
+use std::time::Duration;
 
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// The longest part of a refusal that is passed on, in characters.
@@ -16,6 +18,9 @@ const SAID_CHARS_MAX: usize = 4_000;
 const UNREACHABLE: &str = "fetch failed";
 /// minreq's word for an answer without a first line, which it takes for a 503.
 const NO_STATUS_LINE: &str = "Server did not provide a status line";
+
+const KEY_HEADER: &str = "x-membridge-admin";
+const NOT_HTTP: &str = "what answers does not speak HTTP as Membridge does";
 
 /// What is asked: a GET, or a POST of this JSON.
 #[derive(Clone)]
@@ -85,28 +90,31 @@ impl Fault {
     }
 }
 
-/// Sends the request and reads the answer, in at most `seconds`: minreq's limit spans all of it.
-pub fn once(connection: &Connection, request: &Request, seconds: u64) -> Result<Vec<u8>, Fault> {
+/// Sends the request and reads the answer, in at most `seconds`, which span all of it.
+pub fn once(
+    dialer: &Dialer,
+    connection: &Connection,
+    request: &Request,
+    seconds: u64,
+) -> Result<Vec<u8>, Fault> {
     let (url, path) = (&connection.url, request.path.as_str());
-    if let Some(why) = cannot_be_called(url) {
-        let detail = format!("Membridge at {url} cannot be called: {why}");
-        return Err(Fault::unusable(UNREACHABLE, detail));
-    }
-    let broke_off =
-        || Fault::unreachable(format!("Membridge at {url} broke off its answer to {path}"));
-    let mut response = prepared(connection, request, seconds).send_lazy().map_err(|cause| {
-        let why = in_words(&cause);
+    // minreq takes `[` for the host of an IPv6 literal, and whatever a resolver makes of that would get
+    // the key; its TLS would be a second one.
+    let came = match url.is_https() || url.host_and_port().0.contains(':') {
+        true => over_outgoing(dialer, connection, request, seconds),
+        false => over_minreq(connection, request, seconds),
+    };
+    let (status, body) = came.map_err(|why| {
         Fault::unreachable(format!("Membridge cannot be reached at {url}: {why}"))
     })?;
-    let status = response.status_code;
-    if response.reason_phrase == NO_STATUS_LINE {
-        return Err(broke_off());
-    }
+    let broke_off =
+        || Fault::unreachable(format!("Membridge at {url} broke off its answer to {path}"));
+    let Some(status) = status else { return Err(broke_off()) };
     if !(200..600).contains(&status) {
         let detail = format!("What answers at {url} is not Membridge: status {status}");
         return Err(Fault::unreachable(detail));
     }
-    let body = read_body(&mut response).map_err(|_| broke_off())?;
+    let body = body.map_err(|_| broke_off())?;
     if !(200..300).contains(&status) {
         return Err(refusal(connection, path, status, &body));
     }
@@ -124,13 +132,36 @@ pub fn once(connection: &Connection, request: &Request, seconds: u64) -> Result<
     Ok(body)
 }
 
-/// minreq takes `[` for the host of an IPv6 literal, and whatever a resolver makes of that would get the key.
-fn cannot_be_called(url: &BaseUrl) -> Option<&'static str> {
-    if url.is_https() {
-        return Some("https is not in this version yet");
+/// The status of an answer, if it has one, and its body as far as it came.
+type Came = (Option<u16>, io::Result<Vec<u8>>);
+
+fn over_outgoing(
+    dialer: &Dialer,
+    connection: &Connection,
+    request: &Request,
+    seconds: u64,
+) -> Result<Came, String> {
+    let mut headers = vec![("content-type", "application/json".to_owned())];
+    if let (Some(key), true) = (&connection.key, request.with_key) {
+        headers.push((KEY_HEADER, key.expose().to_owned()));
     }
-    let is_literal = url.host_and_port().0.contains(':');
-    is_literal.then_some("an IPv6 literal does not work here; give a host name or an IPv4 address")
+    let question = Question { path: request.path.clone(), headers, body: request.body.clone() };
+    let time = Duration::from_secs(seconds);
+    let answer = blocking::ask(dialer, &connection.url, question, time);
+    let answer = answer.map_err(|fault| match fault {
+        blocking::Fault::Unreachable(why) => why,
+        blocking::Fault::NotHttp => NOT_HTTP.into(),
+    })?;
+    let mut body = Vec::new();
+    let read = answer.body.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut body);
+    Ok((Some(answer.status), read.map(|_| body)))
+}
+
+fn over_minreq(connection: &Connection, request: &Request, seconds: u64) -> Result<Came, String> {
+    let mut response =
+        prepared(connection, request, seconds).send_lazy().map_err(|cause| in_words(&cause))?;
+    let has_status = response.reason_phrase != NO_STATUS_LINE;
+    Ok((has_status.then_some(response.status_code), read_body(&mut response)))
 }
 
 fn prepared(connection: &Connection, request: &Request, seconds: u64) -> minreq::Request {
@@ -145,14 +176,14 @@ fn prepared(connection: &Connection, request: &Request, seconds: u64) -> minreq:
         .with_header("Content-Type", "application/json")
         .with_header("Connection", "close");
     match &connection.key {
-        Some(key) if request.with_key => prepared.with_header("X-MEMBRIDGE-ADMIN", key.expose()),
+        Some(key) if request.with_key => prepared.with_header(KEY_HEADER, key.expose()),
         _ => prepared,
     }
 }
 
 /// Reads to the end, or one byte more than is allowed. minreq takes a connection that breaks off for an
 /// end, so what was promised is counted here.
-fn read_body(response: &mut minreq::ResponseLazy) -> std::io::Result<Vec<u8>> {
+fn read_body(response: &mut minreq::ResponseLazy) -> io::Result<Vec<u8>> {
     let header = |name: &str| {
         let mut headers = response.headers.iter();
         headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
@@ -164,7 +195,7 @@ fn read_body(response: &mut minreq::ResponseLazy) -> std::io::Result<Vec<u8>> {
     response.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut body)?;
     let enough =
         promised.is_none_or(|promised| body.len() as u64 >= promised.min(ANSWER_BYTES_MAX));
-    if enough { Ok(body) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    if enough { Ok(body) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn refusal(connection: &Connection, path: &str, status: u16, body: &[u8]) -> Fault {
@@ -191,6 +222,6 @@ fn in_words(cause: &minreq::Error) -> String {
     match cause {
         minreq::Error::IoError(cause) => cause.to_string(),
         minreq::Error::AddressNotFound => "the host name has no address".into(),
-        _ => "what answers does not speak HTTP as Membridge does".into(),
+        _ => NOT_HTTP.into(),
     }
 }

@@ -1,6 +1,6 @@
 //! The Membridge control plane: where it is, whether it answers, and every call to it.
 //!
-//! Calls are blocking (minreq) and run on threads of their own, a few at a time, beside tokio's, so that
+//! Calls are blocking and run on threads of their own, a few at a time, beside tokio's, so that
 //! an upstream that hangs takes none of the threads that our own reads use (`docs/decisions/0014`). Must
 //! stay true: nobody waits longer than `TOTAL`; a POST is sent once; the admin key goes to the origin
 //! that it was entered for and nowhere else, and stands in no text of ours (P10). Not here: what the
@@ -19,6 +19,7 @@ pub use trial::Tested;
 use crate::clock::{Clock, Mono};
 use crate::config::BaseUrl;
 use crate::engine::Settings;
+use crate::outgoing::Dialer;
 use call::Request;
 use serde_json::{Value, json};
 use state::State;
@@ -42,6 +43,7 @@ const BACKOFF_MS: u64 = 500;
 pub struct Membridge {
     /// What holds when nothing is saved.
     environment: Connection,
+    dialer: Dialer,
     known: Mutex<Known>,
     heard: watch::Sender<Heard>,
     turns: Arc<Semaphore>,
@@ -78,11 +80,17 @@ pub enum For {
 }
 
 impl Membridge {
-    pub fn new(environment: Connection, saved: Settings, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        environment: Connection,
+        saved: Settings,
+        clock: Arc<dyn Clock>,
+        dialer: Dialer,
+    ) -> Self {
         let connection = Connection::in_effect(&saved, &environment);
         let (generation, state, last_test) = (0, State::default(), None);
         Membridge {
             environment,
+            dialer,
             known: Mutex::new(Known { saved, connection, generation, state, last_test }),
             heard: watch::Sender::new(Heard { generation, link: Link::Unknown }),
             turns: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
@@ -239,7 +247,7 @@ impl Membridge {
         let (tell, told) = oneshot::channel();
         let (this, keyed) = (self.clone(), request.is_keyed());
         let work = move || {
-            let answer = call::once(&connection, &request, seconds);
+            let answer = call::once(&this.dialer, &connection, &request, seconds);
             this.note(generation, keyed, &answer);
             drop(turn);
             // Who asked may be gone.

@@ -5,6 +5,7 @@
 //! for, so no redirect is followed and no key goes elsewhere; no proxy is used; a server that cannot prove
 //! who it is gets nothing. Not here: what is asked, retries.
 
+pub mod blocking;
 mod dial;
 mod trust;
 mod words;
@@ -80,21 +81,23 @@ impl Dialer {
     /// # Errors
     /// Why it does not work, in words for a person.
     pub async fn connect(&self, base: &BaseUrl) -> Result<Connection, String> {
-        let (authority, prefix) = base.authority_and_path();
-        let stream = match timeout(CONNECT_PATIENCE, self.stream(base)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(why)) => return Err(format!("{authority} cannot be reached: {why}")),
-            Err(_) => {
-                let seconds = CONNECT_PATIENCE.as_secs();
-                return Err(format!("{authority} cannot be reached: no answer within {seconds} s"));
-            }
-        };
+        let (authority, _) = base.authority_and_path();
+        let connected = self.connect_to(base).await;
+        connected.map_err(|why| format!("{authority} cannot be reached: {why}"))
+    }
+
+    /// The same for who names the address himself.
+    async fn connect_to(&self, base: &BaseUrl) -> Result<Connection, String> {
+        let stream = timeout(CONNECT_PATIENCE, self.stream(base)).await.unwrap_or_else(|_| {
+            Err(format!("no answer within {} s", CONNECT_PATIENCE.as_secs()))
+        })?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER_BYTES);
         let (sender, connection) =
             builder.handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         // How it ends, who asks learns by his request.
         let driver = Driver(tokio::spawn(async { drop(connection.await) }));
+        let (authority, prefix) = base.authority_and_path();
         let (authority, prefix) = (authority.to_owned(), prefix.to_owned());
         Ok(Connection { sender, authority, prefix, _driver: driver })
     }

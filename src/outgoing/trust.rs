@@ -5,13 +5,13 @@
 //! Not here: what refusals are called (`words`).
 
 use super::words::Refused;
-use crate::tls::{self, Fingerprint};
+use crate::tls::{self, Fingerprint, Identity};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// Where systems keep their roots in one file: Debian and Alpine, Fedora, openSUSE, others.
@@ -27,10 +27,17 @@ pub type Pin = Fingerprint;
 
 /// Who is believed, and what a person can set to change that.
 pub struct Trust {
-    ca: Vec<CertificateDer<'static>>,
-    pin: Option<Pin>,
+    whom: Whom,
     remedy: &'static str,
     made: OnceLock<Result<Arc<ClientConfig>, String>>,
+}
+
+enum Whom {
+    /// The well-known roots and these.
+    Roots(Vec<CertificateDer<'static>>),
+    Pinned(Pin),
+    /// Whatever certificate this process itself shows at the moment.
+    Ourselves(Arc<Identity>),
 }
 
 impl Trust {
@@ -52,7 +59,14 @@ impl Trust {
                 Err(error) => Err(format!("{} holds no usable CA: {error}", path.display())),
             }
         })?;
-        Ok(Trust { ca, pin, remedy, made: OnceLock::new() })
+        let whom = pin.map_or(Whom::Roots(ca), Whom::Pinned);
+        Ok(Trust { whom, remedy, made: OnceLock::new() })
+    }
+
+    /// For a worker in the server's own process.
+    pub fn own(identity: Option<Arc<Identity>>) -> Trust {
+        let whom = identity.map_or(Whom::Roots(Vec::new()), Whom::Ourselves);
+        Trust { whom, remedy: "", made: OnceLock::new() }
     }
 
     /// # Errors
@@ -65,13 +79,12 @@ impl Trust {
 
     fn make(&self) -> Result<ClientConfig, Error> {
         let provider = tls::provider();
-        let check = match self.pin {
-            Some(pin) => Check::Pin(pin),
-            None => {
-                let builder = WebPkiServerVerifier::builder_with_provider(
-                    Arc::new(self.roots()),
-                    provider.clone(),
-                );
+        let check = match &self.whom {
+            Whom::Pinned(pin) => Check::Pin(*pin),
+            Whom::Ourselves(identity) => Check::Own(identity.clone()),
+            Whom::Roots(ca) => {
+                let roots = Arc::new(roots(ca));
+                let builder = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
                 Check::Roots(builder.build().map_err(|error| Error::General(error.to_string()))?)
             }
         };
@@ -84,19 +97,18 @@ impl Trust {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
+}
 
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let system = SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists());
-        let system = system.map(|path| tls::read_certificates(&path));
-        match system {
-            Some(Ok(system)) => drop(roots.add_parsable_certificates(system)),
-            Some(Err(error)) => log::warn!("the system's roots are not used: {error}"),
-            None => {}
-        }
-        roots.add_parsable_certificates(self.ca.iter().cloned());
-        roots
+fn roots(own: &[CertificateDer<'static>]) -> RootCertStore {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let system = SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists());
+    match system.map(tls::read_certificates) {
+        Some(Ok(system)) => drop(roots.add_parsable_certificates(system)),
+        Some(Err(error)) => log::warn!("the system's roots are not used: {error}"),
+        None => {}
     }
+    roots.add_parsable_certificates(own.iter().cloned());
+    roots
 }
 
 #[derive(Debug)]
@@ -108,6 +120,7 @@ struct Verifier {
 #[derive(Debug)]
 enum Check {
     Pin(Pin),
+    Own(Arc<Identity>),
     Roots(Arc<WebPkiServerVerifier>),
 }
 
@@ -123,7 +136,10 @@ impl ServerCertVerifier for Verifier {
         let shown = Fingerprint::of(end_entity);
         let refused = match &self.check {
             Check::Pin(pin) if *pin == shown => return Ok(ServerCertVerified::assertion()),
-            Check::Pin(_) => Refused::NotPinned { shown },
+            Check::Own(own) if own.fingerprint() == shown => {
+                return Ok(ServerCertVerified::assertion());
+            }
+            Check::Pin(_) | Check::Own(_) => Refused::NotPinned { shown },
             Check::Roots(roots) => {
                 match roots.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
                     Err(Error::InvalidCertificate(fault)) => {

@@ -20,7 +20,7 @@ mod times;
 mod trail;
 mod wait;
 
-use crate::cli::people::PeopleCommand;
+use crate::cli::people::{PeopleCommand, Place};
 use crate::clock::{Clock, SystemClock};
 use crate::config::PeopleConfig;
 use crate::exit;
@@ -49,8 +49,8 @@ struct Desk {
 }
 
 impl Desk {
-    fn open(server: Option<&str>) -> Result<Desk, Trouble> {
-        let config = PeopleConfig::from_process(server)
+    fn open(place: Place<'_>) -> Result<Desk, Trouble> {
+        let config = PeopleConfig::from_process(place)
             .map_err(|error| Trouble::new(exit::CONFIG, error.to_string()))?;
         for warning in &config.warnings {
             tell(warning);
@@ -77,28 +77,27 @@ pub fn run(command: &PeopleCommand) -> u8 {
 }
 
 fn attempt(command: &PeopleCommand) -> Result<u8, Trouble> {
-    let desk = |server: &Option<String>| Desk::open(server.as_deref());
     match command {
-        PeopleCommand::Submit(flags) => submit::submit(&desk(&flags.server)?, flags),
-        PeopleCommand::Result(flags) => wait::result(&desk(&flags.server)?, flags),
-        PeopleCommand::Log(flags) => wait::log(&desk(&flags.server)?, flags),
-        PeopleCommand::Tasks(flags) => tasks::tasks(&desk(&flags.server)?, flags),
-        PeopleCommand::Task(flags) => task::task(&desk(&flags.server)?, flags),
+        PeopleCommand::Submit(flags) => submit::submit(&Desk::open(flags.place())?, flags),
+        PeopleCommand::Result(flags) => wait::result(&Desk::open(flags.place())?, flags),
+        PeopleCommand::Log(flags) => wait::log(&Desk::open(flags.place())?, flags),
+        PeopleCommand::Tasks(flags) => tasks::tasks(&Desk::open(flags.place())?, flags),
+        PeopleCommand::Task(flags) => task::task(&Desk::open(flags.place())?, flags),
         PeopleCommand::Cancel(flags) => {
-            change::change(&desk(&flags.server)?, change::CANCEL, &flags.choice())
+            change::change(&Desk::open(flags.place())?, change::CANCEL, &flags.choice())
         }
         PeopleCommand::Requeue(flags) => {
-            change::change(&desk(&flags.server)?, change::REQUEUE, &flags.choice())
+            change::change(&Desk::open(flags.place())?, change::REQUEUE, &flags.choice())
         }
-        PeopleCommand::Workers(flags) => fleet::workers(&desk(&flags.server)?, flags),
+        PeopleCommand::Workers(flags) => fleet::workers(&Desk::open(flags.place())?, flags),
         PeopleCommand::Drain(flags) => {
-            fleet::set_draining(&desk(&flags.server)?, &flags.worker, "drain", flags.json)
+            fleet::set_draining(&Desk::open(flags.place())?, &flags.worker, "drain", flags.json)
         }
         PeopleCommand::Undrain(flags) => {
-            fleet::set_draining(&desk(&flags.server)?, &flags.worker, "undrain", flags.json)
+            fleet::set_draining(&Desk::open(flags.place())?, &flags.worker, "undrain", flags.json)
         }
-        PeopleCommand::Stats(flags) => trail::stats(&desk(&flags.server)?, flags),
-        PeopleCommand::Audit(flags) => trail::audit(&desk(&flags.server)?, flags),
+        PeopleCommand::Stats(flags) => trail::stats(&Desk::open(flags.place())?, flags),
+        PeopleCommand::Audit(flags) => trail::audit(&Desk::open(flags.place())?, flags),
         PeopleCommand::Completions(flags) => {
             print(completions::script(&flags.shell).as_bytes())?;
             Ok(exit::OK)

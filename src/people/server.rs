@@ -5,8 +5,9 @@
 
 use super::{Trouble, text};
 use crate::client::{Answer, CallError, Client, EventStream, segment};
-use crate::config::PeopleConfig;
+use crate::config::{BELIEVED_BY, PeopleConfig};
 use crate::exit;
+use crate::outgoing::{Dialer, Trust};
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -28,8 +29,11 @@ impl Server {
     pub fn new(config: PeopleConfig) -> Result<Server, Trouble> {
         let key = config.key.as_ref().map(|key| key.expose().to_owned());
         let has_key = key.is_some();
-        let client = Client::new(config.server.as_str(), key)
-            .map_err(|fault| Trouble::new(exit::CONFIG, fault.0))?;
+        let unusable = |fault| Trouble::new(exit::CONFIG, fault);
+        let trust = Trust::new(config.believed.ca.as_deref(), config.believed.pin, BELIEVED_BY);
+        let dialer = Dialer::new(trust.map_err(unusable)?);
+        let client =
+            Client::new(config.server.as_str(), key, dialer).map_err(|fault| unusable(fault.0))?;
         Ok(Server { client, key_source: config.key_source, has_key })
     }
 
@@ -66,6 +70,10 @@ impl Server {
     pub fn trouble(&self, error: CallError) -> Trouble {
         let address = self.address();
         match error {
+            CallError::Unreachable(why) if address.starts_with("https:") => Trouble::new(
+                exit::UNREACHABLE,
+                format!("no server answers at {address} that can be believed: {}", plain(&why)),
+            ),
             CallError::Unreachable(why) => Trouble::new(
                 exit::UNREACHABLE,
                 format!(

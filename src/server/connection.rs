@@ -4,6 +4,8 @@
 //! hyper sees it; it ends at once when its place is needed. Not here: accepting (`server`), what a
 //! request means (`api`).
 
+use super::door::Door;
+use super::wire::Watched;
 use crate::api::{App, Caller};
 use crate::http::answer;
 use crate::http::framing::Framing;
@@ -14,13 +16,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_nodelay, set_tcp_user_timeout};
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -48,6 +48,7 @@ pub fn prepare(listener: &TcpListener) {
 pub async fn talk(
     stream: TcpStream,
     peer: SocketAddr,
+    door: Door,
     app: Arc<App>,
     seat: Seat,
     mut stopping: watch::Receiver<bool>,
@@ -64,7 +65,7 @@ pub async fn talk(
         _ = stopping.wait_for(|stopping| *stopping) => return,
     };
     if matches!(began, Ok(Ok(1))) {
-        let exchange = boxed_exchange(stream, peer, app, seat.clone(), stopping);
+        let exchange = boxed_exchange(stream, peer, door, app, seat.clone(), stopping);
         tokio::select! {
             () = seat.evicted() => {}
             () = exchange => {}
@@ -76,29 +77,38 @@ pub async fn talk(
 fn boxed_exchange(
     stream: TcpStream,
     peer: SocketAddr,
+    door: Door,
     app: Arc<App>,
     seat: Arc<Seat>,
     stopping: watch::Receiver<bool>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(exchange(stream, peer, app, seat, stopping))
+    Box::pin(exchange(stream, peer, door, app, seat, stopping))
 }
 
 async fn exchange(
     stream: TcpStream,
     peer: SocketAddr,
+    door: Door,
     app: Arc<App>,
     seat: Arc<Seat>,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let way = door.way();
+    let opened = tokio::select! {
+        biased;
+        opened = door.open(stream, peer) => opened,
+        _ = stopping.wait_for(|stopping| *stopping) => return,
+    };
+    let Some(wire) = opened else { return };
     let framing = Arc::new(Mutex::new(Framing::default()));
-    let watched = Watched { stream, framing: framing.clone() };
+    let watched = Watched { wire, framing: framing.clone() };
     let service = service_fn(move |request| {
         let (app, seat, framing) = (app.clone(), seat.clone(), framing.clone());
         // On the heap while it runs only: most connections are idle most of the time.
         Box::pin(async move {
             let framing = framing.lock().expect("no holder panics").next_request();
             let in_use = seat.in_use();
-            let caller = Caller { peer, seat: &seat, framing };
+            let caller = Caller { peer, way, seat: &seat, framing };
             let answer = app.handle(&caller, request).await;
             Ok::<_, Infallible>(answer.map(|body| Used { body, _in_use: in_use }))
         })
@@ -146,55 +156,5 @@ impl Body for Used {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A socket whose incoming bytes are looked at before anybody acts on them.
-struct Watched {
-    stream: TcpStream,
-    framing: Arc<Mutex<Framing>>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let mut framing = self.framing.lock().expect("no holder panics");
-        let seen = framing.feed(&buffer.filled()[before..]);
-        Poll::Ready(seen.map_err(|_| io::ErrorKind::InvalidData.into()))
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

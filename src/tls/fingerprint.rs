@@ -2,6 +2,8 @@
 //!
 //! Must stay true: what is shown can be read back. Not here: who believes it.
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -11,6 +13,11 @@ pub struct Fingerprint([u8; 32]);
 impl Fingerprint {
     pub fn of(der: &[u8]) -> Fingerprint {
         Fingerprint(Sha256::digest(der).into())
+    }
+
+    /// That of the first certificate of a PEM file.
+    pub fn of_first(pem: &[u8]) -> Option<Fingerprint> {
+        CertificateDer::from_pem_slice(pem).ok().map(|der| Fingerprint::of(&der))
     }
 
     /// 64 hexadecimal digits, with or without colons between them and `sha256:` before them.

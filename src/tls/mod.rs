@@ -5,8 +5,11 @@
 //! `outgoing`), settings (`config`).
 
 mod fingerprint;
+mod identity;
+pub mod self_signed;
 
 pub use fingerprint::Fingerprint;
+pub use identity::{Identity, PairFiles};
 
 use crate::clock::civil;
 use rustls::crypto::CryptoProvider;

@@ -37,6 +37,7 @@ pub use stop::Stop;
 
 use crate::client::{BadAddress, Client};
 use crate::clock::Clock;
+use crate::outgoing::Dialer;
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::fmt;
@@ -61,8 +62,10 @@ pub const DEFAULT_LEASE_SECONDS: u32 = 90;
 
 /// Everything that a worker has to be told. No `Debug`: it holds the key (P10).
 pub struct WorkerConfig {
-    /// `http://host[:port][/prefix]`.
+    /// `http[s]://host[:port][/prefix]`.
     pub server: String,
+    /// Whom it believes to be that server.
+    pub dialer: Dialer,
     pub api_key: Option<String>,
     /// 1 to 128 characters; the worker's id at the server.
     pub name: String,
@@ -104,7 +107,8 @@ pub fn run(
         config.claude = std::path::absolute(&config.claude)
             .map_err(|fault| BadWorker(format!("claude path: {fault}")))?;
     }
-    let client = Arc::new(Client::new(&config.server, config.api_key.take())?);
+    let client =
+        Arc::new(Client::new(&config.server, config.api_key.take(), config.dialer.clone())?);
     let worker = Arc::new(Worker {
         config,
         client,

@@ -5,6 +5,7 @@
 
 use super::{STOPPING_CALL, Worker};
 use crate::client::CallError;
+use crate::config::parse_base_url;
 use serde_json::json;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
@@ -73,10 +74,8 @@ pub fn sign_off(worker: &Worker) {
 
 /// Our address as the server's machine would see it: that of a socket towards it. Nothing is sent.
 fn own_address(server: &str) -> Option<IpAddr> {
-    let authority = server.strip_prefix("http://")?.split('/').next()?;
-    let authority =
-        if authority.contains(':') { authority.into() } else { format!("{authority}:80") };
-    let server = authority.to_socket_addrs().ok()?.next()?;
+    let server = parse_base_url(server).ok()?;
+    let server = server.host_and_port().to_socket_addrs().ok()?.next()?;
     let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(server).ok()?;
@@ -98,7 +97,7 @@ mod tests {
     #[test]
     fn our_address_is_the_one_towards_the_server() {
         let loopback = Some(IpAddr::from([127, 0, 0, 1]));
-        for server in ["http://127.0.0.1:5000", "http://127.0.0.1", "http://127.0.0.1:1/prefix"] {
+        for server in ["http://127.0.0.1:5000", "https://127.0.0.1", "http://127.0.0.1:1/prefix"] {
             assert_eq!(own_address(server), loopback, "{server}");
         }
         assert_eq!(own_address("http://no.such.host.invalid"), None);

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::client::Client;
 use crate::clock::{Clock, SystemClock};
+use crate::outgoing::{Dialer, Trust};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,7 @@ impl Machine {
         let environment = child_environment(kept.chain(own).chain(secrets).chain(extra));
         let config = WorkerConfig {
             server: "http://127.0.0.1:1".into(),
+            dialer: Dialer::new(Trust::own(None)),
             api_key: None,
             name: "w1".into(),
             max_concurrency: 1,

@@ -136,7 +136,8 @@ fn progress_is_told_as_it_comes_and_is_bounded() {
 fn nothing_is_started_while_the_lease_is_not_confirmed() {
     let machine = Machine::new();
     machine.watch.trust_until(machine.watch.now());
-    let client = Arc::new(Client::new(&machine.config.server, None).unwrap());
+    let client =
+        Arc::new(Client::new(&machine.config.server, None, machine.config.dialer.clone()).unwrap());
     let granted = Arc::new(granted("SPAWN", 60));
     let fault = perform(&machine.config, &client, &machine.clock, &granted, &machine.watch);
     assert_eq!((fault, machine.grandchild()), (None, None));
