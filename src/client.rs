@@ -111,7 +111,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Answer, CallError> {
         let mut question = posting(path, body)?;
-        question.headers.push(("idempotency-key", key.to_owned()));
+        question.headers.push(("Idempotency-Key", key.to_owned()));
         self.send(question, timeout)
     }
 
@@ -134,8 +134,8 @@ impl Client {
         accept: &str,
         timeout: Duration,
     ) -> Result<Head, CallError> {
-        question.headers.push(("accept", accept.to_owned()));
-        question.headers.extend(self.api_key.clone().map(|key| ("x-runtime-api-key", key)));
+        question.headers.push(("Accept", accept.to_owned()));
+        question.headers.extend(self.api_key.clone().map(|key| ("X-Runtime-API-Key", key)));
         let mut head = exchange(&self.dialer, &self.base, question, timeout)?;
         if (200..=299).contains(&head.status) {
             return Ok(head);
@@ -159,7 +159,7 @@ fn posting<B: Serialize>(path: &str, body: &B) -> Result<Question, CallError> {
         CallError::Unreadable(format!("the request cannot be written as JSON: {fault}"))
     })?;
     let mut question = question(path);
-    question.headers.push(("content-type", "application/json".to_owned()));
+    question.headers.push(("Content-Type", "application/json".to_owned()));
     Ok(Question { body: Some(json), ..question })
 }
 

@@ -24,6 +24,8 @@ command -v cargo >/dev/null 2>&1 || {
     exit 69
 }
 need cc gcc
+need openssl openssl
+need curl curl
 need npm nodejs npm
 
 claude="$PWD/.tools/claude/node_modules/.bin/claude"

@@ -69,7 +69,7 @@ fn a_call_carries_the_key_and_reads_the_answer() {
     assert_eq!(answer.json::<serde_json::Value>().unwrap()["a"], 1);
     let asked = asked.join().unwrap();
     assert!(asked.starts_with("POST /api/x HTTP/1.1\r\n"), "{asked}");
-    assert!(asked.contains("x-runtime-api-key: k-1\r\n"), "{asked}");
+    assert!(asked.contains("X-Runtime-API-Key: k-1\r\n"), "{asked}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn events_come_one_by_one_until_the_stream_ends() {
     let events: Vec<_> = client.stream("/log", SHORT).unwrap().collect();
     let event = |name: &str, data: &str| Event { name: name.into(), data: data.into() };
     assert_eq!(events, [event("", "{\"a\":1}"), event("end", "x\ny")]);
-    assert!(asked.join().unwrap().contains("accept: text/event-stream\r\n"));
+    assert!(asked.join().unwrap().contains("Accept: text/event-stream\r\n"));
 }
 
 #[test]

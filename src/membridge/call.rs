@@ -19,7 +19,7 @@ const UNREACHABLE: &str = "fetch failed";
 /// minreq's word for an answer without a first line, which it takes for a 503.
 const NO_STATUS_LINE: &str = "Server did not provide a status line";
 
-const KEY_HEADER: &str = "x-membridge-admin";
+const KEY_HEADER: &str = "X-MEMBRIDGE-ADMIN";
 const NOT_HTTP: &str = "what answers does not speak HTTP as Membridge does";
 
 /// What is asked: a GET, or a POST of this JSON.
@@ -141,7 +141,7 @@ fn over_outgoing(
     request: &Request,
     seconds: u64,
 ) -> Result<Came, String> {
-    let mut headers = vec![("content-type", "application/json".to_owned())];
+    let mut headers = vec![("Content-Type", "application/json".to_owned())];
     if let (Some(key), true) = (&connection.key, request.with_key) {
         headers.push((KEY_HEADER, key.expose().to_owned()));
     }

@@ -94,7 +94,8 @@ fn request(connection: &Connection, question: Question) -> Result<Request<Body>,
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
             Fault::Unreachable(format!("the value of {name} is none that a header can carry"))
         })?;
-        headers.insert(HeaderName::from_static(name), value);
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a name of ours");
+        headers.insert(name, value);
     }
     Ok(request)
 }

@@ -36,7 +36,7 @@ impl fmt::Display for Refused {
             Refused::Certificate { fault, shown, remedy } => (fault, shown, remedy),
         };
         match fault {
-            CertificateError::UnknownIssuer => write!(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => write!(
                 f,
                 "nobody who is believed here has issued its certificate, {shown}: believe it with {remedy}"
             ),

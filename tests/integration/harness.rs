@@ -1,7 +1,7 @@
 //! Starts the real program on a free port with a data directory of its own, and ends it.
 //!
 //! What must stay true: the environment is empty but for what a test sets, the port is learnt from
-//! the start-up line (`listening on http://…`), a server never outlives its test, and what it said
+//! the start-up line (`listening on http[s]://…`), a server never outlives its test, and what it said
 //! on stderr stands in the failure's output. Not here: HTTP (`http.rs`).
 
 use crate::http::Client;
@@ -46,6 +46,11 @@ impl Setup {
 
     pub fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.extend([name.into(), value.into()]);
+        self
+    }
+
+    pub fn switch(mut self, name: &str) -> Self {
+        self.flags.push(name.into());
         self
     }
 
@@ -205,7 +210,8 @@ impl Drop for Process {
 }
 
 fn listening_port(line: &str) -> Option<u16> {
-    let (_, rest) = line.split_once("listening on http://127.0.0.1:")?;
+    let (_, rest) = line.split_once("listening on http")?;
+    let (_, rest) = rest.split_once("://127.0.0.1:")?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
@@ -267,7 +273,8 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        let is_tls = self.said().contains("listening on https://");
+        format!("{}://{}", if is_tls { "https" } else { "http" }, self.address())
     }
 
     pub fn pid(&self) -> u32 {
@@ -295,10 +302,20 @@ impl Server {
         eventually(text, || Some(self.said()).filter(|said| said.contains(text)))
     }
 
+    /// The same, once it stands there so often.
+    pub fn wait_until_said_times(&self, text: &str, times: usize) {
+        eventually(text, || (self.said().matches(text).count() >= times).then_some(()));
+    }
+
     /// Power off, as far as the program can tell.
     pub fn kill9(&mut self) {
         self.process.child.kill().expect("the program is ours");
         self.process.wait();
+    }
+
+    /// Asks it to read its certificate again.
+    pub fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
     }
 
     /// SIGTERM, without waiting for the end.

@@ -38,5 +38,6 @@ mod recorded;
 mod retention;
 mod steps;
 mod tidy;
+mod tls;
 mod waiting;
 mod worker;

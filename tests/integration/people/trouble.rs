@@ -141,7 +141,7 @@ fn a_wrong_command_line_is_code_64() {
         &["cancel"],
         &["cancel", "id", "--status", "queued"],
         &["completions", "powershell"],
-        &["tasks", "--server", "https://desk"],
+        &["tasks", "--server", "http://me@desk"],
         &["tasks", "--server", "ftp://desk"],
     ] {
         let ended = run(args, &[]);
