@@ -4,7 +4,7 @@
 //! [--program PATH] [--log-level WORD]` starts the release binary on a folder of its own in DIR and
 //! drives it over keep-alive connections. With `--hostile [--attack WORD]` it is attacked instead, and
 //! what honest callers notice of that is measured (`hostile`); with `--push` it pushes to 100 agents
-//! (`push`). Figures are for people: nothing here fails on an absolute
+//! (`push`), with `--tls` it speaks https (`tls`). Figures are for people: nothing here fails on an absolute
 //! time. Not here: another machine as generator, so the generator is kept light (one thread, one
 //! task a connection, `wire`) and its own CPU time stands beside the server's.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -18,6 +18,7 @@ mod hostile;
 mod push;
 #[allow(dead_code, reason = "shared with the scale program, which uses all of it")]
 mod server;
+mod tls;
 mod wire;
 
 use cycle::Cycle;
@@ -42,6 +43,7 @@ struct Options {
     log_level: Option<String>,
     is_hostile: bool,
     is_push: bool,
+    is_tls: bool,
     /// Attacks whose name has this word in it.
     attack: String,
 }
@@ -55,6 +57,7 @@ fn options() -> Options {
         log_level: None,
         is_hostile: false,
         is_push: false,
+        is_tls: false,
         attack: String::new(),
     };
     let mut args = std::env::args().skip(1);
@@ -70,6 +73,7 @@ fn options() -> Options {
             }
             "--hostile" => options.is_hostile = true,
             "--push" => options.is_push = true,
+            "--tls" => options.is_tls = true,
             "--attack" => options.attack = value(),
             "--dir" => options.dir = value().into(),
             "--log-level" => options.log_level = Some(value()),
@@ -177,6 +181,9 @@ fn main() {
     runtime.expect("epoll").block_on(async {
         if options.is_push {
             return push::measure(&options).await;
+        }
+        if options.is_tls {
+            return tls::measure(&options).await;
         }
         let level = options.log_level.as_deref().map(|level| ("LOG_LEVEL", level));
         let env = unlimited(level.as_slice());

@@ -79,21 +79,26 @@ impl Server {
     }
 
     async fn await_first_answer(&mut self, began: Instant) {
-        let port = loop {
+        let (port, is_tls) = loop {
             // The process is looked at before its log, so that its last words are in it.
             let ended = self.child.try_wait().expect("our child");
             let log = std::fs::read_to_string(self.dir.join(LOG)).expect("its log");
-            let said = log.split_once("listening on http://127.0.0.1:");
-            if let Some((port, _)) = said.and_then(|(_, rest)| rest.split_once([' ', '\n'])) {
-                break port.parse().expect("a port");
+            let said = log.split_once("listening on http");
+            let said = said.and_then(|(_, rest)| rest.split_once("://127.0.0.1:"));
+            if let Some((scheme, rest)) = said
+                && let Some((port, _)) = rest.split_once([' ', '\n'])
+            {
+                break (port.parse().expect("a port"), scheme == "s");
             }
             assert!(ended.is_none(), "it ended with:\n{log}");
             tokio::time::sleep(LOOK).await;
         };
         self.address.set_port(port);
-        let mut connection = Connection::new(self.address).await;
-        connection.get(format_args!("/api/runtime/health"));
-        connection.exchange().await;
+        if !is_tls {
+            let mut connection = Connection::new(self.address).await;
+            connection.get(format_args!("/api/runtime/health"));
+            connection.exchange().await;
+        }
         self.started_in = began.elapsed();
     }
 
