@@ -212,6 +212,11 @@ impl Config {
                  could not call back",
             ),
             (
+                self.public_url.as_ref().is_some_and(|url| !url.is_https())
+                    && self.tls.own.is_some(),
+                "PUBLIC_URL begins with http://, but this server speaks https: agents could not call back",
+            ),
+            (
                 self.public_url.is_some() && self.membridge_agent_key.is_none(),
                 "MEMBRIDGE_AGENT_KEY is not set: agents that have a key will refuse pushed tasks",
             ),

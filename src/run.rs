@@ -20,7 +20,7 @@ use crate::store::{Opened, Store, StoreError};
 use crate::tls::Identity;
 use crate::worker::{self, Stop};
 use crate::{exit, logging, server};
-use doors::Doors;
+use doors::{Doors, Keeper};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -233,6 +233,7 @@ async fn run(
     if opened.given_back_bytes > 0 {
         say(format!("compaction gave back {:.1} MiB", mib(opened.given_back_bytes)));
     }
+    let keeper = identity.clone().map(Keeper::new);
     listening.lines().iter().for_each(say);
     let url = listening.url_from_here();
     let (app, places) = (Arc::new(app), server::places());
@@ -244,8 +245,8 @@ async fn run(
     let local_worker =
         flags.worker.then(|| start_worker(flags, config, url, identity.clone(), clock.clone()));
     let mut duties = duties(config, engine, agents, &membridge, clock.clone(), &stopping);
-    if let Some(identity) = identity {
-        duties.spawn(doors::keep_certificate(identity, clock, stopping.clone()));
+    if let Some(keeper) = keeper {
+        duties.spawn(keeper.run(clock, stopping.clone()));
     }
     let mut signals = Signals::listen();
     let failed = tokio::select! {

@@ -6,11 +6,14 @@
 
 use super::words::Refused;
 use crate::tls::{self, Fingerprint, Identity};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -85,7 +88,8 @@ impl Trust {
             Whom::Roots(ca) => {
                 let roots = Arc::new(roots(ca));
                 let builder = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
-                Check::Roots(builder.build().map_err(|error| Error::General(error.to_string()))?)
+                let roots = builder.build().map_err(|error| Error::General(error.to_string()))?;
+                Check::Roots(roots, ca.clone())
             }
         };
         let verifier = Verifier { check, remedy: self.remedy };
@@ -111,6 +115,13 @@ fn roots(own: &[CertificateDer<'static>]) -> RootCertStore {
     roots
 }
 
+/// A self-signed certificate as `openssl req -x509` makes it: one of a CA, which serves itself.
+fn is_ca(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    let fault = other.0.downcast_ref::<webpki::Error>();
+    fault == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
 #[derive(Debug)]
 struct Verifier {
     check: Check,
@@ -121,7 +132,8 @@ struct Verifier {
 enum Check {
     Pin(Pin),
     Own(Arc<Identity>),
-    Roots(Arc<WebPkiServerVerifier>),
+    /// These and no others; the second are those that a person named.
+    Roots(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>),
 }
 
 impl ServerCertVerifier for Verifier {
@@ -140,8 +152,18 @@ impl ServerCertVerifier for Verifier {
                 return Ok(ServerCertVerified::assertion());
             }
             Check::Pin(_) | Check::Own(_) => Refused::NotPinned { shown },
-            Check::Roots(roots) => {
-                match roots.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            Check::Roots(roots, named) => {
+                let verified = roots.verify_server_cert(end_entity, intermediates, name, ocsp, now);
+                let verified = match verified {
+                    // It is in its time, or that would have been said.
+                    Err(error) if is_ca(&error) && named.contains(end_entity) => {
+                        let certificate = ParsedCertificate::try_from(end_entity)?;
+                        let is_for = verify_server_name(&certificate, name);
+                        is_for.map(|()| ServerCertVerified::assertion())
+                    }
+                    other => other,
+                };
+                match verified {
                     Err(Error::InvalidCertificate(fault)) => {
                         Refused::Certificate { fault, shown, remedy: self.remedy }
                     }

@@ -8,6 +8,9 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+/// A certificate may have a hundred names.
+const NAMES_TOLD: usize = 5;
+
 /// A certificate that is not believed.
 #[derive(Debug)]
 pub enum Refused {
@@ -56,24 +59,32 @@ impl fmt::Display for Refused {
                 f,
                 "its certificate is not for {}; it is for {}: use a name of it, or {remedy}",
                 expected.to_str(),
-                if presented.is_empty() { "no name".into() } else { presented.join(", ") }
+                names(presented)
             ),
-            CertificateError::Other(other) if is_ca(other) => write!(
+            other => write!(
                 f,
-                "its certificate, {shown}, is one of a CA, which may not serve itself: pin it ({remedy})"
+                "its certificate, {shown}, is refused ({}): believe it with {remedy}",
+                text(other)
             ),
-            other => write!(f, "its certificate, {shown}, is refused: {}", text(other)),
         }
     }
 }
 
-/// A self-signed certificate as `openssl req -x509` makes it.
-fn is_ca(other: &OtherError) -> bool {
-    other.to_string() == "CaUsedAsEndEntity"
+fn text(fault: &CertificateError) -> String {
+    match fault {
+        CertificateError::Other(other) => other.to_string(),
+        other => Error::InvalidCertificate(other.clone()).to_string(),
+    }
 }
 
-fn text(fault: &CertificateError) -> String {
-    Error::InvalidCertificate(fault.clone()).to_string()
+/// The names of a certificate; webpki gives them as `DnsName("pi.lan")`.
+fn names(presented: &[String]) -> String {
+    let bare = |name: &String| {
+        let inside = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest);
+        inside.trim_matches(['(', ')', '"']).to_owned()
+    };
+    let names: Vec<String> = presented.iter().take(NAMES_TOLD).map(bare).collect();
+    if names.is_empty() { "no name".into() } else { names.join(", ") }
 }
 
 /// What went wrong while connecting.

@@ -15,7 +15,7 @@ use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Connections that the kernel holds until they are accepted.
@@ -161,33 +161,50 @@ fn own_names(config: &Config) -> Vec<String> {
     self_signed::names(&names)
 }
 
-/// Reads the certificate again at SIGHUP, and warns before it ends: now, after each reading, and daily.
-pub async fn keep_certificate(
+/// Reads the certificate again at SIGHUP, and warns before it ends.
+pub struct Keeper {
     identity: Arc<Identity>,
-    clock: Arc<dyn Clock>,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
-        log::error!("SIGHUP cannot be heard; a new certificate needs a restart");
-        return;
-    };
-    let now = || u64::try_from(clock.now().wall / 1000).unwrap_or_default();
-    loop {
-        if let Some(worry) = identity.worry(now()) {
-            log::warn!("{worry}");
+    hangups: Option<Signal>,
+}
+
+impl Keeper {
+    /// From now on SIGHUP no longer ends the process.
+    pub fn new(identity: Arc<Identity>) -> Keeper {
+        let hangups = signal(SignalKind::hangup()).ok();
+        if hangups.is_none() {
+            log::error!("SIGHUP cannot be heard; a new certificate needs a restart");
         }
-        let is_asked = tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            asked = hangups.recv() => asked.is_some(),
-            () = tokio::time::sleep(LOOKED_AT_EVERY) => false,
-        };
-        if is_asked {
-            match identity.read_again(now()) {
-                Ok(true) => log::info!("new {}", identity.description()),
-                Ok(false) => log::info!("the same {}", identity.description()),
-                Err(fault) => log::error!("the certificate stays as it was: {fault}"),
+        Keeper { identity, hangups }
+    }
+
+    /// Until the stop; warns now, after each reading, and daily.
+    pub async fn run(mut self, clock: Arc<dyn Clock>, mut stopping: watch::Receiver<bool>) {
+        let now = || u64::try_from(clock.now().wall / 1000).unwrap_or_default();
+        loop {
+            if let Some(worry) = self.identity.worry(now()) {
+                log::warn!("{worry}");
+            }
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+                Some(()) = hung_up(&mut self.hangups) => self.read_again(now()),
+                () = tokio::time::sleep(LOOKED_AT_EVERY) => {}
             }
         }
+    }
+
+    fn read_again(&self, now: u64) {
+        match self.identity.read_again(now) {
+            Ok(true) => log::info!("new {}", self.identity.description()),
+            Ok(false) => log::info!("the same {}", self.identity.description()),
+            Err(fault) => log::error!("the certificate stays as it was: {fault}"),
+        }
+    }
+}
+
+async fn hung_up(hangups: &mut Option<Signal>) -> Option<()> {
+    match hangups {
+        Some(hangups) => hangups.recv().await,
+        None => std::future::pending().await,
     }
 }
 

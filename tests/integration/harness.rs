@@ -149,12 +149,15 @@ impl Process {
         let kept = stderr.clone();
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                if let Some(port) = listening_port(&line) {
-                    tell.send(port).ok();
-                }
+                let port = listening_port(&line);
                 let mut kept = kept.lock().expect("no panic under this lock");
                 kept.push_str(&line);
                 kept.push('\n');
+                drop(kept);
+                // After the line has been kept: who is told may look for it.
+                if let Some(port) = port {
+                    tell.send(port).ok();
+                }
             }
         });
         let mut process = Process { child, port: 0, stderr, reader: Some(reader) };

@@ -46,7 +46,12 @@ fn a_certificate_that_is_not_believed_is_told_with_the_way_out_and_gets_no_key()
     });
     for (issuer, names, time, words) in [
         (&other, "localhost", GOOD, "believe it with OUTGOING_CA"),
-        (&authority, "elsewhere.example", GOOD, "is not for localhost; it is for DnsName"),
+        (
+            &authority,
+            "elsewhere.example",
+            GOOD,
+            "is not for localhost; it is for elsewhere.example: ",
+        ),
         (&authority, "localhost", (-30, -2), "or set this machine's clock"),
         (&authority, "localhost", (2, 30), "look at this machine's clock"),
     ] {
@@ -61,6 +66,30 @@ fn a_certificate_that_is_not_believed_is_told_with_the_way_out_and_gets_no_key()
     let plain = tested(at_bridge(&upstream.url().replace("http:", "https:"), None));
     let detail = plain["detail"].as_str().expect("a detail").to_owned();
     assert!(detail.contains("is it http?"), "{detail}");
+}
+
+#[test]
+fn a_self_signed_certificate_as_openssl_makes_it_is_believed_where_it_is_named() {
+    let (authority, bridge) = (Authority::new(), Membridge::start());
+    let pair = Pair { certificate: authority.path("own.pem"), key: authority.path("own.key") };
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-keyout"]);
+    command.arg(&pair.key).arg("-out").arg(&pair.certificate);
+    let made = command.args(["-addext", "subjectAltName=DNS:localhost"]).output();
+    assert!(made.expect("openssl is there").status.success());
+    let front = Front::before(address(&bridge.url()), &pair);
+    let ask = |host: &str, ca: &Path| {
+        let setup = at_bridge(&front.url(host), None);
+        tested(setup.env("OUTGOING_CA", ca.to_str().expect("UTF-8")))
+    };
+    assert_eq!(ask("localhost", &pair.certificate)["connected"], true);
+    for (host, ca, words) in [
+        ("localhost", authority.ca(), "CaUsedAsEndEntity): believe it with OUTGOING_CA"),
+        ("127.0.0.1", pair.certificate.clone(), "is not for 127.0.0.1; it is for localhost"),
+    ] {
+        let refused = ask(host, &ca);
+        assert!(refused["detail"].as_str().expect("a detail").contains(words), "{refused}");
+    }
 }
 
 #[test]
