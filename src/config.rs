@@ -12,6 +12,7 @@ mod env_file;
 mod error;
 mod network;
 mod people;
+mod retention;
 mod secret;
 mod sources;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use base_url::{BaseUrl, UrlFault, parse_base_url};
 pub use error::ConfigError;
 pub use network::Network;
 pub use people::{EnvFile, PeopleConfig};
+pub use retention::Keeping;
 pub use secret::Secret;
 pub use sources::{DEFAULT_ENV_FILE, ReadFile, environment_for_children};
 pub use tls::{BELIEVED_BY, Believed, OwnCertificate, TlsConfig};
@@ -79,8 +81,7 @@ pub struct Config {
     pub rate_limit_per_minute: u32,
     /// Requests a minute of a caller with one; 0 means no limit.
     pub rate_limit_authenticated: u32,
-    /// `None` keeps everything.
-    pub retention_days: Option<u32>,
+    pub keeping: Keeping,
     pub file_limits: FileLimits,
     /// At most so many tasks of an agent are leased at a time.
     pub agent_limits: Vec<(String, u32)>,
@@ -161,9 +162,7 @@ impl Config {
             rate_limit_authenticated: sources
                 .parsed("RATE_LIMIT_AUTHENTICATED", "6000", |text| number(text, 1_000_000))?
                 .unwrap_or(6000),
-            retention_days: sources
-                .parsed("RETENTION_DAYS", "90", |text| number(text, 36_500))?
-                .filter(|days| *days > 0),
+            keeping: Keeping::load(&sources)?,
             file_limits: FileLimits::load(&sources)?,
             agent_limits: sources
                 .parsed("AGENT_LIMITS", "reviewer=2,writer=1", agent_limits)?
@@ -199,12 +198,7 @@ impl Config {
                 self.host
             )),
         }
-        notes.extend(self.retention_days.map(|days| {
-            format!(
-                "finished tasks are removed after {days} days (RETENTION_DAYS); time while the server \
-                 is off does not count"
-            )
-        }));
+        notes.extend(self.keeping.notes());
         let facts = [
             (
                 self.public_url.is_none(),

@@ -102,6 +102,10 @@ fn inventory(contents: &Contents) -> Vec<String> {
         0 => String::new(),
         count => format!(", {count} being removed"),
     };
+    let trail = match contents.audit_removed {
+        0 => String::new(),
+        count => format!("; {count} older ones were removed"),
+    };
     vec![
         format!("tasks: {}", by_status.join(", ")),
         format!(
@@ -117,7 +121,7 @@ fn inventory(contents: &Contents) -> Vec<String> {
             contents.idempotency_keys
         ),
         format!(
-            "audit: {} entries in the archive, {} in {} journal records",
+            "audit: {} entries in the archive, {} in {} journal records{trail}",
             contents.audit_in_archive, contents.audit_in_journal, contents.journal_records
         ),
     ]

@@ -8,7 +8,7 @@ mod doors;
 
 use crate::api::{App, SignIns};
 use crate::background::push::{self, Pusher};
-use crate::background::{connection, mover, probes, retention, strays, sync};
+use crate::background::{compaction, connection, mover, probes, retention, strays, sync};
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BELIEVED_BY, Believed, Config};
@@ -293,7 +293,9 @@ fn duties(
     let mut duties = JoinSet::new();
     duties.spawn(mover::run(engine(), stopping()));
     duties.spawn(strays::remove(engine()));
-    duties.spawn(retention::run(engine(), clock, config.retention_days, stopping()));
+    let keeping = &config.keeping;
+    duties.spawn(retention::run(engine(), clock.clone(), keeping.retention(), stopping()));
+    duties.spawn(compaction::run(engine(), clock, keeping.compact_idle_seconds, stopping()));
     duties.spawn(probes::run(engine(), agents, stopping()));
     duties.spawn(connection::run(engine(), membridge.clone(), stopping()));
     duties.spawn(sync::run(engine(), membridge.clone(), config.membridge_sync_seconds, stopping()));

@@ -150,6 +150,12 @@ impl App {
         let last_hour = query.last_hour(self.clock.now().wall);
         Ok(json(StatusCode::OK, &wire::stats(&query.stats(), oldest, &last_hour)))
     }
+
+    pub(super) async fn retention(&self) -> Result<Answer, ApiError> {
+        let (retention, now) = (self.retention, self.clock.now().mono);
+        let outlook = self.engine.read(move |query| query.outlook(&retention, now)).await?;
+        Ok(json(StatusCode::OK, &wire::retention(&outlook)))
+    }
 }
 
 fn array(rows: impl Iterator<Item = impl Serialize>) -> Answer {

@@ -18,7 +18,7 @@ mod workers;
 
 use crate::clock::Clock;
 use crate::config::{Config, FileLimits, Network, Secret};
-use crate::engine::{ByHand, ClaimAnswer, Engine};
+use crate::engine::{ByHand, ClaimAnswer, Engine, Retention};
 use crate::http::answer::{Answer, AnswerBudget, TEXT, bytes, with_header};
 use crate::http::body::{
     BODY_BYTES_MAX, Budget, OPEN_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX, Use, payload, receive,
@@ -71,6 +71,7 @@ pub struct App {
     hosts: Vec<String>,
     redirects_to_https: bool,
     hsts: Option<HeaderValue>,
+    retention: Retention,
     limiter: Mutex<RateLimiter>,
     /// Sessions; none while there is no key, or before they are opened.
     pub sign_ins: Option<Arc<SignIns>>,
@@ -151,6 +152,7 @@ impl App {
             hosts: host::own_names(config),
             redirects_to_https: config.redirects_to_https(),
             hsts: host::hsts(config.tls.hsts_seconds),
+            retention: config.keeping.retention(),
             limiter: Mutex::new(limiter),
             sign_ins: None,
             lines_of_strangers: Mutex::default(),
@@ -368,6 +370,7 @@ impl App {
             // Its body was taken before.
             Endpoint::AddFile => Err(ApiError::not_found()),
             Endpoint::Audit => self.audit(&call).await,
+            Endpoint::Retention => self.retention().await,
             Endpoint::Stats => self.stats().await,
             Endpoint::Events => self.events(&call),
             Endpoint::MembridgeHealth => self.membridge_health().await,

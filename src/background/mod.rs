@@ -2,6 +2,7 @@
 //!
 //! Not here: the reaper, which is the writer's own next deadline (`engine::core`).
 
+pub mod compaction;
 pub mod connection;
 pub mod mover;
 pub mod probes;

@@ -1,12 +1,13 @@
-//! Removes finished tasks whose time is over (`RETENTION_DAYS`), in small steps beside normal work.
+//! Removes finished tasks and audit entries whose time is over (`RETENTION_DAYS`, `AUDIT_RETENTION_DAYS`),
+//! in small steps beside normal work.
 //!
-//! A step: the writer's commit that uncounts some tasks and notes which, then the archive's commit that
-//! lets go of them. Must stay true: a step that a crash cut off is finished first, also when nothing is
+//! A step with tasks: the writer's commit that uncounts some tasks and notes which, then the archive's commit that
+//! lets go of them. One with entries is a commit of the archive. Must stay true: a step that a crash cut off is finished first, also when nothing is
 //! to be removed any more; while nothing is due it sleeps until the oldest task will be, and costs
 //! nothing (P8). Not here: what is due (`engine::retention`).
 
-use crate::clock::Clock;
-use crate::engine::{Engine, EngineError, Retention};
+use crate::clock::{Clock, Mono};
+use crate::engine::{Engine, EngineError, Query, Retention};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -14,62 +15,87 @@ use tokio::time::sleep;
 
 /// Tasks of one step: some milliseconds of the writer's time.
 const TASKS_AT_ONCE: usize = 200;
+/// Audit entries of one step.
+const ENTRIES_AT_ONCE: usize = 2_000;
 /// The pauses between two looks when nothing is due, or when a step failed: what becomes due earlier
 /// than it was thought cannot be, so an hour is no promise to anyone.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
-/// Finishes a step that was cut off, else does one; says how many tasks the archive let go of.
+/// What the archive let go of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub tasks: usize,
+    pub entries: usize,
+}
+
+/// Finishes a step that was cut off, else does one with tasks, else one with audit entries.
 pub async fn run_once(
     engine: &Engine,
     clock: &dyn Clock,
-    retention: Option<Retention>,
-) -> Result<usize, EngineError> {
+    retention: Retention,
+) -> Result<Removed, EngineError> {
     let now = clock.now().mono;
     let mut removing = engine.query().removing();
     if removing.is_empty() {
-        let Some(retention) = retention else { return Ok(0) };
         let due = engine.read(move |query| query.due(&retention, now, TASKS_AT_ONCE)).await?;
         if due.is_empty() {
-            return Ok(0);
+            return remove_audit(engine, retention, now).await;
         }
         removing = engine.begin_removal(due).await?;
     }
     let begun = removing.clone();
-    let removed = engine.read(move |query| query.remove_archived(&begun)).await?;
+    let tasks = engine.read_aside(move |query| query.remove_archived(&begun)).await?;
     engine.removed(removing).await?;
-    Ok(removed)
+    Ok(Removed { tasks, entries: 0 })
+}
+
+async fn remove_audit(
+    engine: &Engine,
+    retention: Retention,
+    now: Mono,
+) -> Result<Removed, EngineError> {
+    let due = engine.read(move |query| query.audit_due(&retention, now)).await?;
+    let Some(until) = due else { return Ok(Removed::default()) };
+    let remove = move |query: &Query| query.remove_audit(until, ENTRIES_AT_ONCE);
+    Ok(Removed { tasks: 0, entries: engine.read_aside(remove).await? })
 }
 
 /// Runs until the server stops.
 pub async fn run(
     engine: Engine,
     clock: Arc<dyn Clock>,
-    days: Option<u32>,
+    retention: Retention,
     mut stopping: watch::Receiver<bool>,
 ) {
     tokio::select! {
         _ = stopping.wait_for(|stopping| *stopping) => {}
-        () = keep_removing(&engine, &*clock, days.map(Retention::days)) => {}
+        () = keep_removing(&engine, &*clock, retention) => {}
     }
 }
 
-async fn keep_removing(engine: &Engine, clock: &dyn Clock, retention: Option<Retention>) {
-    let mut removed = 0;
+async fn keep_removing(engine: &Engine, clock: &dyn Clock, retention: Retention) {
+    let mut removed = Removed::default();
     loop {
         let began = clock.micros();
         match run_once(engine, clock, retention).await {
-            Ok(0) => {
-                if removed > 0 {
-                    log::info!("retention removed tasks={removed}");
-                    removed = 0;
+            Ok(step) if step == Removed::default() => {
+                let Removed { tasks, entries } = std::mem::take(&mut removed);
+                if tasks > 0 {
+                    log::info!("retention removed tasks={tasks}");
                 }
-                let Some(retention) = retention else { return };
+                if entries > 0 {
+                    log::info!("retention removed audit_entries={entries}");
+                }
+                if retention.keeps_everything() {
+                    return;
+                }
                 sleep(pause(engine, clock, retention).await).await;
             }
-            Ok(tasks) => {
-                removed += tasks;
+            Ok(step) => {
+                removed.tasks += step.tasks;
+                removed.entries += step.entries;
                 // As long as the step took: others have half of the time at least.
                 sleep(Duration::from_micros(clock.micros().saturating_sub(began))).await;
             }

@@ -26,6 +26,7 @@ pub enum PeopleCommand {
     Undrain(UndrainFlags),
     Stats(StatsFlags),
     Audit(AuditFlags),
+    Retention(RetentionFlags),
     Completions(CompletionsFlags),
 }
 
@@ -368,6 +369,17 @@ asking! {
         example = "{command_name}"
     )]
     StatsFlags {}
+}
+
+asking! {
+    /// Show what would be removed now because its time is over, and what is the oldest.
+    #[argh(
+        subcommand,
+        name = "retention",
+        help_triggers("-h", "--help", "help"),
+        example = "{command_name}"
+    )]
+    RetentionFlags {}
 }
 
 asking! {

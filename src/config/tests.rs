@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::*;
+use crate::domain::TaskStatus;
 
 /// Loads from flags, an env file's text and an environment; `/key` holds `from-file`, `/empty` a
 /// newline, every other file is missing.
@@ -40,7 +41,7 @@ fn nothing_set_gives_a_server_on_loopback_without_authentication() {
     assert_eq!(config.log_level, LevelFilter::Info);
     assert_eq!(config.trusted_proxies, Network::loopback());
     assert!(config.runtime_api_key.is_none() && config.minio.is_none());
-    assert!(config.retention_days.is_none() && !config.redirects_to_https());
+    assert!(config.keeping.tasks.is_empty() && !config.redirects_to_https());
     assert!(config.notes()[0].starts_with("authentication is off, listening on loopback only"));
 }
 
@@ -188,8 +189,11 @@ fn lists_take_commas_and_blanks() {
     assert!(load("TRUSTED_PROXIES=none", &[]).unwrap().trusted_proxies.is_empty());
     let notes = load("TRUSTED_PROXIES=0.0.0.0/0", &[]).unwrap().notes();
     assert!(notes.iter().any(|note| note.contains("trusts everyone")), "{notes:?}");
-    assert_eq!(load("RETENTION_DAYS=0", &[]).unwrap().retention_days, None);
-    assert_eq!(load("RETENTION_DAYS=30", &[]).unwrap().retention_days, Some(30));
+    assert!(load("RETENTION_DAYS=0", &[]).unwrap().keeping.retention().keeps_everything());
+    let per_status = load("RETENTION_DAYS=completed=30,failed=90", &[]).unwrap().keeping;
+    assert_eq!(per_status.tasks, [(TaskStatus::Completed, 30), (TaskStatus::Failed, 90)]);
+    let idle = |file: &str| load(file, &[]).unwrap().keeping.compact_idle_seconds;
+    assert_eq!((idle(""), idle("COMPACT_IDLE_SECONDS=0")), (Some(300), None));
 }
 
 #[test]

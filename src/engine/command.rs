@@ -9,7 +9,7 @@ use crate::domain::{
     ListedAgent, NewFile, NewTask, Outcome, Registration, ReturnedFile, Sessions, Task, TaskId,
     TaskSpec, Worker, WorkerId, WorkerStatus,
 };
-use crate::store::{Copied, DueTask, Settings};
+use crate::store::{Compacted, Copied, DueTask, Settings};
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -176,6 +176,10 @@ pub enum Command {
     Removed {
         tasks: Arc<HashSet<u64>>,
         reply: Reply<()>,
+    },
+    /// The hot file gives its free space back.
+    CompactHot {
+        reply: Reply<Option<Compacted>>,
     },
     /// A worker answered when it was asked whether it is there.
     HeardOf {

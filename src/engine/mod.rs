@@ -43,14 +43,14 @@ pub use last_hour::LastHour;
 pub use logs::{Follower, LINES_KEPT, LogLine, Tail, TaskLogs};
 pub use page::Page;
 pub use query::{Query, Stats};
-pub use retention::Retention;
+pub use retention::{AuditOutlook, OUTLOOK_MOST, Outlook, Retention, StatusOutlook};
 pub use selection::{AuditSelection, Selection};
 pub use thread::{Engine, EngineThread, start};
 pub use visible::Backlog;
 
 pub use crate::store::{
-    Arriving, DueTask, Folder, Kept, NotKept, ObjectRules, Settings, Upload, UploadSource,
-    WaitingUpload, hexadecimal,
+    Arriving, Compacted, DueTask, Folder, Kept, NotKept, ObjectRules, Settings, Upload,
+    UploadSource, WaitingUpload, hexadecimal,
 };
 
 use crate::domain::Refusal;

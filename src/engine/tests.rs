@@ -12,6 +12,7 @@ mod leases;
 mod push;
 mod retention;
 mod sync;
+mod trail;
 mod waiting;
 
 use super::core::Core;

@@ -16,7 +16,7 @@ use crate::domain::{
     self, Audit, HandBack, IdempotencyKey, LeaseClaim, LeaseId, ListedAgent, NewFile, NewTask,
     Registration, ReturnedFile, Sessions, TaskId, WorkerId,
 };
-use crate::store::{Copied, DueTask, Store, StoreError};
+use crate::store::{Compacted, Copied, DueTask, Store, StoreError};
 use rustix::process::setpriority_process;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -308,6 +308,11 @@ impl Engine {
     /// These have left the archive.
     pub async fn removed(&self, tasks: Arc<HashSet<u64>>) -> Result<(), EngineError> {
         self.ask(|reply| Command::Removed { tasks, reply }).await
+    }
+
+    /// Gives the hot file's free space back, if there is much; everybody who writes waits meanwhile.
+    pub async fn compact_hot(&self) -> Result<Option<Compacted>, EngineError> {
+        self.ask(|reply| Command::CompactHot { reply }).await
     }
 
     /// Reports a worker's sign of life; lost when the channel is full, the next one comes soon.

@@ -37,6 +37,7 @@
 //! GET    /api/runtime/artifacts/:id/content
 //! GET    /api/runtime/audit
 //! GET    /api/runtime/stats
+//! GET    /api/runtime/retention
 //! GET    /api/runtime/events
 //! GET    /api/membridge/health
 //! GET    /api/membridge/projects
@@ -103,6 +104,7 @@ pub enum Endpoint {
     AddFile,
     Audit,
     Stats,
+    Retention,
     Events,
     MembridgeHealth,
     Projects,
@@ -180,6 +182,7 @@ const ROWS: &[Row] = &[
     (&["artifacts", ":", "content"], &[(Method::GET, Endpoint::ArtifactContent)]),
     (&["audit"], &[(Method::GET, Endpoint::Audit)]),
     (&["stats"], &[(Method::GET, Endpoint::Stats)]),
+    (&["retention"], &[(Method::GET, Endpoint::Retention)]),
     (&["events"], &[(Method::GET, Endpoint::Events)]),
 ];
 

@@ -9,6 +9,7 @@ mod change;
 mod completions;
 mod fleet;
 mod interrupt;
+mod retention;
 mod screen;
 mod server;
 mod submit;
@@ -98,6 +99,7 @@ fn attempt(command: &PeopleCommand) -> Result<u8, Trouble> {
         }
         PeopleCommand::Stats(flags) => trail::stats(&Desk::open(flags.place())?, flags),
         PeopleCommand::Audit(flags) => trail::audit(&Desk::open(flags.place())?, flags),
+        PeopleCommand::Retention(flags) => retention::retention(&Desk::open(flags.place())?, flags),
         PeopleCommand::Completions(flags) => {
             print(completions::script(&flags.shell).as_bytes())?;
             Ok(exit::OK)

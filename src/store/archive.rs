@@ -11,9 +11,11 @@ use super::schema::{
     AUDIT, ArchivedFacts, ArchivedTask, LEASES, OUTCOMES, OutcomeFacts, PART_SPEC, PARTS, TASKS,
     TASKS_BY_STATUS, UPLOADS, part_of_file, part_of_outcome,
 };
+use super::slot::Reader;
+use super::trail::note_age_of_trail;
 use super::{AuditEntry, Store, StoreError};
 use crate::domain::{LeaseStatus, Outcome, ReturnedFile, Task, TaskSpec, TaskStatus};
-use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -98,6 +100,7 @@ impl Store {
                     audit.insert(entry.id.seq(), serde_json::to_vec(entry)?.as_slice())?;
                 }
             }
+            note_age_of_trail(&txn, &journal)?;
         }
         txn.commit()?;
         copied.changes = journal.iter().map(|(_, record)| record.changes.len()).sum();
@@ -109,8 +112,9 @@ impl Store {
     /// a task that moves meanwhile could be missed, and after `removing` was looked up, or one that
     /// is removed meanwhile could be seen.
     pub fn archive(&self, removing: Arc<HashSet<u64>>) -> Result<Archive, StoreError> {
-        let txn = self.archive.read()?.begin_read()?;
-        Ok(Archive { tasks: txn.open_table(TASKS)?, parts: txn.open_table(PARTS)?, txn, removing })
+        let (txn, reader) = self.archive.snapshot()?;
+        let (tasks, parts) = (txn.open_table(TASKS)?, txn.open_table(PARTS)?);
+        Ok(Archive { tasks, parts, txn, removing, _reader: reader })
     }
 }
 
@@ -121,6 +125,7 @@ pub struct Archive {
     parts: ReadOnlyTable<(u64, u64), &'static [u8]>,
     /// Tasks whose removal has begun: for every reader they are gone.
     removing: Arc<HashSet<u64>>,
+    _reader: Reader,
 }
 
 impl Archive {

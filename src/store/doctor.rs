@@ -106,7 +106,7 @@ fn examine_tables(
             rows(&texts, |key| key)?,
         ),
         indexes: Indexes::new(archive)?,
-        journal: Journal::new(archive)?,
+        journal: Journal::new(findings, archive)?,
         removing: removing(findings, hot)?,
         seen: Seen::default(),
     };

@@ -8,11 +8,12 @@ use super::schema::{
     META_SETTINGS, OutcomeFacts, PART_SPEC, PART_TASK, Removing, SMALL_PART_BYTES, Settings,
     StoredWorker, WORKERS, part_of_file, part_of_outcome,
 };
+use super::slot::Reader;
 use super::{AuditEntry, KeyedTask, Store, StoreError};
 use crate::domain::{IdempotencyKey, Outcome, ReturnedFile, Sessions, Task, TaskSpec, WorkerId};
 use redb::{
-    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, Table, WriteTransaction,
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table,
+    WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -64,6 +65,11 @@ impl HotChanges {
 pub struct JournalKey(u64, u64);
 
 impl JournalKey {
+    /// The first change that the record tells of.
+    pub fn first_change(self) -> u64 {
+        self.1
+    }
+
     fn place(self) -> (u64, u64) {
         (self.0, JOURNAL + self.1)
     }
@@ -182,8 +188,8 @@ impl Store {
 
     /// A consistent view of the hot file; hold it for one page, never while waiting for a client.
     pub fn hot(&self) -> Result<Hot, StoreError> {
-        let txn = self.hot.read()?.begin_read()?;
-        Ok(Hot { parts: txn.open_table(HOT)?, large: txn.open_table(LARGE)?, txn })
+        let (txn, reader) = self.hot.snapshot()?;
+        Ok(Hot { parts: txn.open_table(HOT)?, large: txn.open_table(LARGE)?, txn, _reader: reader })
     }
 }
 
@@ -192,6 +198,7 @@ pub struct Hot {
     pub(super) txn: ReadTransaction,
     parts: ReadOnlyTable<(u64, u64), &'static [u8]>,
     large: ReadOnlyTable<(u64, u64), &'static [u8]>,
+    _reader: Reader,
 }
 
 pub(super) fn read<T: DeserializeOwned, K: redb::Key + 'static>(

@@ -21,9 +21,11 @@ mod objects;
 mod open;
 mod overlay;
 mod place;
+mod replace;
 mod retention;
 mod schema;
 mod slot;
+mod trail;
 
 pub use archive::{Archive, Copied};
 pub use compact::{Compacted, compact, compact_database};
@@ -38,5 +40,6 @@ pub use objects::{ObjectRules, Upload, UploadSource, WaitingUpload};
 pub use open::{Limits, Opened, Store};
 pub use retention::DueTask;
 pub use schema::{
-    AuditEntry, Counters, JournalRecord, OutcomeFacts, Removing, Settings, StoredWorker,
+    AuditEntry, AuditRemoved, Counters, JournalRecord, OutcomeFacts, Removing, Settings,
+    StoredWorker,
 };

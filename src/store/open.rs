@@ -7,16 +7,14 @@
 use super::files::Folder;
 use super::objects::ObjectRules;
 use super::place::Place;
+use super::replace::hot_in_use;
 use super::schema::{
-    AUDIT, DELETIONS, FORMAT, HOT, KEYS, KEYS_BY_TASK, LARGE, LEASES, META, META_FORMAT, OUTCOMES,
-    PARTS, TASKS, TASKS_BY_AGE, TASKS_BY_STATUS, UPLOADS, WORKERS,
+    AUDIT, AUDIT_AGES, DELETIONS, FORMAT, HOT, KEYS, KEYS_BY_TASK, LARGE, LEASES, META,
+    META_FORMAT, OUTCOMES, PARTS, TASKS, TASKS_BY_AGE, TASKS_BY_STATUS, UPLOADS, WORKERS,
 };
 use super::slot::{Access, Slot};
 use super::{StoreError, keep, migrate};
-use redb::{
-    Database, Key, ReadTransaction, ReadableDatabase, ReadableTableMetadata, StorageBackend,
-    TableDefinition, Value,
-};
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, StorageBackend};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -152,11 +150,16 @@ fn open_places(hot: Place, archive: Place, limits: Limits) -> Result<(Store, Ope
         }
         (hot.open(Access::Write)?, archive_db)
     };
+    for place in [&hot, &archive].into_iter().filter(|place| place.file_path().is_some()) {
+        // A crash may have left one unfinished; now that both are held it is nobody's.
+        place.copy().remove()?;
+    }
     refuse_newer(archive.path(), stored_format(&archive_db)?)?;
     refuse_newer(hot.path(), stored_format(&hot_db)?)?;
     let (mut hot_db, archive_db, kept) = keep_old((&hot, hot_db), (&archive, archive_db))?;
     let grown = hot.size()?;
-    if grown > limits.compact_above_bytes && is_mostly_free(&hot_db, grown)? {
+    // Small work for much space.
+    if grown > limits.compact_above_bytes && hot_in_use(&hot_db, grown)? < grown / 4 {
         hot_db.compact().map_err(|error| StoreError::Io(error.to_string()))?;
     }
     prepare(&hot_db, &archive_db)?;
@@ -167,7 +170,7 @@ fn open_places(hot: Place, archive: Place, limits: Limits) -> Result<(Store, Ope
         given_back_bytes: grown.saturating_sub(hot_bytes),
         kept,
     };
-    let (hot, archive) = (slot(hot_db, hot), slot(archive_db, archive));
+    let (hot, archive) = (Slot::new(hot_db, hot), Slot::new(archive_db, archive));
     Ok((Store { hot, archive, objects: OnceLock::new(), files: None }, opened))
 }
 
@@ -194,18 +197,6 @@ fn keep_old(
     Ok((hot.open(Access::Write)?, archive.open(Access::Write)?, kept))
 }
 
-fn slot(database: Database, place: Place) -> Slot {
-    let open = move |access| {
-        // A file that is gone is not made anew: an empty one would look like a healthy store.
-        if place.size()? == 0 {
-            let gone = io::ErrorKind::NotFound.into();
-            return Err(StoreError::Unusable(place.path().to_path_buf(), gone));
-        }
-        place.open(access)
-    };
-    Slot::new(database, Box::new(open))
-}
-
 /// Creates the tables of a new file, so that every reader finds them, and migrates an old one.
 fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
     if stored_format(archive)?.is_none() {
@@ -221,6 +212,7 @@ fn prepare(hot: &Database, archive: &Database) -> Result<(), StoreError> {
         txn.open_table(AUDIT)?;
         txn.open_table(UPLOADS)?;
         txn.open_table(DELETIONS)?;
+        txn.open_table(AUDIT_AGES)?;
         txn.commit()?;
     }
     if stored_format(hot)?.is_none() {
@@ -261,27 +253,6 @@ pub(super) fn refuse_newer(path: &Path, found: Option<u64>) -> Result<(), StoreE
             Err(StoreError::Newer { path: path.to_path_buf(), found, known: FORMAT })
         }
         _ => Ok(()),
-    }
-}
-
-/// Whether compaction would be small work for much space, by a generous guess at what is in use.
-fn is_mostly_free(hot: &Database, file_bytes: u64) -> Result<bool, StoreError> {
-    const SMALL_PART: u64 = 1 << 10;
-    const LARGE_PART: u64 = 64 << 10;
-    let txn = hot.begin_read()?;
-    let small = rows(&txn, HOT)? + rows(&txn, KEYS)?;
-    let in_use = small * SMALL_PART + rows(&txn, LARGE)? * LARGE_PART;
-    Ok(in_use < file_bytes / 4)
-}
-
-fn rows<K: Key, V: Value>(
-    txn: &ReadTransaction,
-    table: TableDefinition<'_, K, V>,
-) -> Result<u64, StoreError> {
-    match txn.open_table(table) {
-        Ok(table) => Ok(table.len()?),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
-        Err(other) => Err(other.into()),
     }
 }
 

@@ -21,6 +21,8 @@ use std::sync::Arc;
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 /// A new file is not longer than this before its first commit.
 const NEW_FILE_BYTES_MAX: u64 = 2 << 20;
+/// Memory for pages of a copy that is being made.
+const COPY_CACHE_BYTES: usize = 4 << 20;
 /// Bytes of a new file that its creation writes before it is a file of redb.
 const HEADER_BYTES: u64 = 512;
 
@@ -54,6 +56,21 @@ impl Place {
     /// The file, where it is one.
     pub fn file_path(&self) -> Option<&Path> {
         self.backend.is_none().then_some(&self.path)
+    }
+
+    /// Where a copy of this file is made before it takes its name.
+    pub fn copy(&self) -> Place {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".smaller");
+        Place::file(name.into(), COPY_CACHE_BYTES)
+    }
+
+    /// Removes the file, if it is there.
+    pub fn remove(&self) -> Result<(), StoreError> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unusable(error)),
+            _ => Ok(()),
+        }
     }
 
     fn unusable(&self, error: io::Error) -> StoreError {

@@ -3,7 +3,7 @@
 //! Must stay true: a task is removed here only after the hot file's commit that lowered the counts and
 //! noted its removal (`engine::core`), so that whatever a crash leaves is finished from the note;
 //! removing it again is harmless; all of a task goes in one commit, with quick-repair. Not here: what
-//! is due and when (`engine::retention`); the audit trail, which stays.
+//! is due and when (`engine::retention`); the audit trail (`trail`).
 
 use super::archive::Archive;
 use super::listed::Listed;
@@ -46,6 +46,24 @@ impl Archive {
         due.take(limit).collect()
     }
 
+    /// How many rows there are until this age, counted to `most`; those of tasks that live again count too.
+    pub fn count_until(
+        &self,
+        status: TaskStatus,
+        age_ms: u64,
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        let key = status as u8;
+        let mut rows =
+            self.txn.open_table(TASKS_BY_AGE)?.range((key, 0, 0)..=(key, age_ms, u64::MAX))?;
+        let mut count = 0;
+        while count < most {
+            let Some(row) = rows.next() else { break };
+            count += usize::from(!self.is_gone(row?.0.value().2));
+        }
+        Ok(count)
+    }
+
     /// Whether the task is still here as this row tells, and how many leases it had.
     pub fn still_due(&self, due: &DueTask) -> Result<Option<u32>, StoreError> {
         let unchanged = |facts: &ArchivedFacts| {
@@ -59,7 +77,8 @@ impl Store {
     /// Removes these tasks with their texts, outcomes and rows in one durable commit, and says how
     /// many were there; none were after a crash behind that commit, and nothing is written then.
     pub fn remove_archived(&self, seqs: &[u64]) -> Result<usize, StoreError> {
-        let found = self.archive.read()?.begin_read()?.open_table(TASKS)?;
+        let archive = self.archive.write()?;
+        let found = archive.begin_read()?.open_table(TASKS)?;
         let mut there = 0;
         for seq in seqs {
             there += usize::from(found.get(seq)?.is_some());
@@ -69,7 +88,6 @@ impl Store {
         }
         drop(found);
         let files;
-        let archive = self.archive.write()?;
         let mut txn = archive.begin_write()?;
         txn.set_quick_repair(true);
         {

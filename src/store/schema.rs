@@ -31,6 +31,9 @@ pub const META_AGE: &str = "age_ms";
 /// Archive, while it is migrated from format 1: the row of `TASKS_BY_STATUS` that was done last.
 pub const META_MIGRATED: &str = "migrated";
 
+/// Archive: what of the audit trail is over (`AuditRemoved`), in the commit that removes it.
+pub const META_AUDIT_REMOVED: &str = "audit_removed";
+
 /// Hot file. (task sequence, part) → the task's live record, its small parts, and the journal.
 ///
 /// `PART_TASK` is the `domain::Task` that transitions rewrite, `PART_SPEC` the `TaskSpec`, written
@@ -104,6 +107,12 @@ pub const DELETIONS: TableDefinition<(&str, &str), ()> = TableDefinition::new("d
 /// Archive. Change sequence → `AuditEntry`, out of the journal's older records.
 pub const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
 
+/// Archive. The store's age at the end of an hour of service → the newest change whose entry came here
+/// within it: that one and all before it are no younger. What `AUDIT_RETENTION_DAYS` finds due; entries
+/// have no age of their own but the wall clock's. An archive that is older than this table has none
+/// until the next entry comes.
+pub const AUDIT_AGES: TableDefinition<u64, u64> = TableDefinition::new("audit_ages");
+
 /// A task in the archive, which is read as a `Task` by whoever needs no more.
 #[derive(Serialize)]
 pub struct ArchivedTask<'a> {
@@ -140,6 +149,18 @@ pub struct OutcomeFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removing {
     pub tasks: Vec<u64>,
+}
+
+/// The audit entries that are over, by what they told of, so that the others still add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRemoved {
+    /// The newest change whose entry was removed; the trail begins after it.
+    pub through: u64,
+    pub entries: u64,
+    pub created: u64,
+    pub leased: u64,
+    /// Outcomes and returned files.
+    pub artifacts: u64,
 }
 
 /// The last sequence given out of each kind, none of which is ever used twice, and counts.

@@ -10,6 +10,7 @@ mod encode;
 mod explain;
 mod fields;
 mod membridge;
+mod retention;
 
 pub use artifacts::artifact;
 pub use bulk::{changed_many, many};
@@ -24,3 +25,4 @@ pub use encode::{
 pub use explain::{attempts, waiting};
 pub use fields::{Fields, Invalid, Payload};
 pub use membridge::{Agents, Selection, agents, leadership, selection};
+pub use retention::retention;

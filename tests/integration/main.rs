@@ -10,6 +10,7 @@ mod bulk;
 mod chaos;
 #[path = "../standin/agent.rs"]
 mod agent;
+mod compaction;
 mod concurrency;
 mod contract;
 mod crash;

@@ -81,6 +81,9 @@ fn a_value_that_cannot_be_used_is_refused_with_64_and_named() {
         ("FORCE_HTTPS", "perhaps"),
         ("LOG_LEVEL", "loud"),
         ("RETENTION_DAYS", "-1"),
+        ("RETENTION_DAYS", "completed=30,done=90"),
+        ("AUDIT_RETENTION_DAYS", "a year"),
+        ("COMPACT_IDLE_SECONDS", "-1"),
         ("RUNTIME_API_KEY_FILE", "/no/such/file"),
         ("MEMBRIDGE_SERVER_URL", "file:///etc/passwd"),
     ];

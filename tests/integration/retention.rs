@@ -4,6 +4,7 @@
 //! point at which a removal can be cut off (`src/engine/tests/retention.rs`).
 
 use crate::harness::{Server, Setup, TASKS, column, eventually, rows, run};
+use crate::people::person::Person;
 use bloom_runtime::clock::{Clock, ManualClock};
 use bloom_runtime::domain::{Completed, CompletionStatus, LeaseClaim, Metrics};
 use bloom_runtime::domain::{DesiredFormat, NewTask, Policy, Registration, TaskSpec, WorkerId};
@@ -15,41 +16,42 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 const DAY_MS: u64 = 86_400_000;
+const PROMPT_BYTES: usize = 20_000;
 
 /// A writer without a thread, on a data directory and a clock of its own.
-struct Past {
+pub struct Past {
     core: Core,
     clock: ManualClock,
 }
 
 impl Past {
-    fn of(data: &Path) -> Past {
+    pub fn of(data: &Path) -> Past {
         let clock = ManualClock::new(1_700_000_000_000);
         let store = Arc::new(Store::open(data).expect("opens").0);
         let core = Core::open(store, system_random(), clock.now()).expect("opens");
         Past { core, clock }
     }
 
-    fn ask<T>(&mut self, command: impl FnOnce(Reply<T>) -> Command) -> T {
+    pub fn ask<T>(&mut self, command: impl FnOnce(Reply<T>) -> Command) -> T {
         let (reply, mut answer) = oneshot::channel();
         self.core.step(vec![command(reply)], self.clock.now()).expect("the disk works");
         answer.try_recv().expect("answered").expect("possible")
     }
 
     /// Tasks that were done, and moved to the archive.
-    fn finish_tasks(&mut self, count: usize) -> Vec<String> {
+    pub fn finish_tasks(&mut self, count: usize, prompt_bytes: usize) -> Vec<String> {
         let (id, registration) = (WorkerId("w".into()), Box::new(Registration::default()));
         self.ask(|reply| Command::Register { id: id.clone(), registration, reply });
-        let ids = (0..count).map(|_| self.finish_task(&id)).collect();
+        let ids = (0..count).map(|_| self.finish_task(&id, prompt_bytes)).collect();
         let copied = self.core.query().copy_finished(10_000, 100_000).expect("the disk works");
         self.ask(|reply| Command::Archived { copied, reply });
         ids
     }
 
-    fn finish_task(&mut self, worker: &WorkerId) -> String {
+    fn finish_task(&mut self, worker: &WorkerId, prompt_bytes: usize) -> String {
         let spec = TaskSpec {
             agent_slug: "writer".into(),
-            prompt: "x".repeat(20_000),
+            prompt: "x".repeat(prompt_bytes),
             context_hints: Vec::new(),
             policy: Policy { timeout_sec: 120, budget: 0.0 },
             desired_format: DesiredFormat::Text,
@@ -82,23 +84,28 @@ impl Past {
         task.to_string()
     }
 
-    fn pass_days(&mut self, days: u64) {
+    pub fn pass_days(&mut self, days: u64) {
         self.clock.pass_ms(days * DAY_MS);
+    }
+
+    /// An orderly stop.
+    pub fn end(mut self) {
+        self.core.step(vec![Command::Stop], self.clock.now()).expect("the disk works");
     }
 }
 
 /// 200 tasks of 91 days ago and 5 of yesterday.
 fn served_for_91_days(data: &Path) -> (Vec<String>, Vec<String>) {
     let mut past = Past::of(data);
-    let old = past.finish_tasks(200);
+    let old = past.finish_tasks(200, PROMPT_BYTES);
     past.pass_days(90);
-    let young = past.finish_tasks(5);
+    let young = past.finish_tasks(5, PROMPT_BYTES);
     past.pass_days(1);
-    past.core.step(vec![Command::Stop], past.clock.now()).expect("the disk works");
+    past.end();
     (old, young)
 }
 
-fn finished(server: &Server) -> Vec<String> {
+pub fn finished(server: &Server) -> Vec<String> {
     let mut ids = column(&rows(&server.client().get(TASKS)), "id");
     ids.sort();
     ids
@@ -152,6 +159,49 @@ fn tasks_of_more_than_retention_days_are_gone_soon_after_the_start_and_compactio
     server.restart();
     assert_eq!(finished(&server), young);
     assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn what_would_go_is_shown_before_it_goes_by_status_and_for_the_trail() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let data = dir.path().join("data");
+    let (_, young) = served_for_91_days(&data);
+    let outlook = |server: &Server| server.client().get("/api/runtime/retention").ok(200);
+
+    let mut keeps = Setup::default().start_in(dir.clone());
+    let seen = outlook(&keeps);
+    assert_eq!((&seen["days"], &seen["audit"]["days"]), (&json!(null), &json!(null)));
+    assert!(Person::at(&keeps).says(&["retention"]).contains("nothing is removed"));
+    assert_eq!(seen["audit"]["oldest_at"], 1_700_000_000_000_i64);
+    assert_eq!(keeps.terminate(), Some(0));
+
+    // What is kept longer than it is old is not due, and what is not named is kept.
+    let failed_only = Setup::default().env("RETENTION_DAYS", "failed=1,completed=100");
+    let mut kept = failed_only.start_in(dir.clone());
+    kept.wait_until_said("completed after 100 days");
+    let seen = outlook(&kept);
+    assert_eq!(seen["due"], json!({"completed": 0, "failed": 0, "dead": 0, "cancelled": 0}));
+    let days = json!({"completed": 100, "failed": 1, "dead": null, "cancelled": null});
+    assert_eq!(seen["days"], days);
+    assert!(seen["oldest_at"]["completed"].is_i64() && seen["next_due_ms"].is_u64(), "{seen}");
+    let table = Person::at(&kept).says(&["retention"]);
+    assert!(table.contains("100 days") && table.contains("the next is due when"), "{table}");
+    assert_eq!(kept.terminate(), Some(0));
+
+    let setup = Setup::default().env("RETENTION_DAYS", "completed=90");
+    let mut server = setup.env("AUDIT_RETENTION_DAYS", "60").start_in(dir.clone());
+    server.wait_until_said("retention removed audit_entries=");
+    assert_eq!(finished(&server), young);
+    let seen = outlook(&server);
+    assert_eq!((&seen["due"]["completed"], &seen["audit"]["due"]), (&json!(0), &json!(0)));
+    assert!(seen["audit"]["removed"].as_u64() >= Some(600), "{seen}");
+    let trail = server.client().get("/api/runtime/audit?limit=1000").ok(200);
+    assert!((1..50).contains(&trail.as_array().unwrap().len()), "{trail}");
+    server.kill9();
+    let examined =
+        run(&["doctor", "--data-dir", data.to_str().unwrap(), "--env-file", "/dev/null"], &[]);
+    assert_eq!(examined.code, Some(0), "{}", examined.stdout);
+    assert!(examined.stdout.contains("older ones were removed"), "{}", examined.stdout);
 }
 
 #[test]

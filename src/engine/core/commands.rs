@@ -100,6 +100,11 @@ impl Core {
                 Self::removed(batch, &tasks);
                 batch.answer(reply, Ok(()));
             }
+            Command::CompactHot { reply } => {
+                batch.let_go_of_snapshots();
+                let result = self.store.compact_hot().map_err(EngineError::from);
+                batch.answer(reply, result);
+            }
             Command::HeardOf { worker } => self.heard_of(batch, &worker),
             // Done before the batch.
             Command::Mend { reply } => batch.answer(reply, Ok(())),

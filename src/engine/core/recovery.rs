@@ -206,6 +206,7 @@ impl Core {
             Command::Release => self.release(batch),
             Command::Stop => {}
             Command::Mend { reply } => batch.answer(reply, Ok(())),
+            Command::CompactHot { reply } => batch.answer(reply, Err(refusal)),
             Command::BeginRemoval { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Create { reply, .. } => batch.answer(reply, Err(refusal)),
             Command::Lease { reply, .. } => batch.answer(reply, Err(refusal)),

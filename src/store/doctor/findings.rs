@@ -131,6 +131,8 @@ pub struct Contents {
     /// Entries of the journal records, and of the archive.
     pub audit_in_journal: u64,
     pub audit_in_archive: u64,
+    /// Entries that retention has removed.
+    pub audit_removed: u64,
     pub workers: u64,
     pub idempotency_keys: u64,
     /// Bytes of keys and records in each file.

@@ -1,14 +1,16 @@
 //! The journal in the hot file and the audit trail in the archive, which are one.
 //!
 //! Must stay true: changes are numbered without a hole over both files; a change is told in both only
-//! while its record moves, and then alike. A change without an entry is a first heartbeat, so there
+//! while its record moves, and then alike; what retention has removed is its beginning, and adds up with
+//! the rest. A change without an entry is a first heartbeat, so there
 //! are at most as many as leases. Not here: the tasks that the entries tell of.
 
 use super::findings::{Contents, Findings, InFile, ProblemKind};
 use super::rows::parse;
-use crate::domain::EventKind;
 use crate::store::StoreError;
-use crate::store::schema::{AUDIT, AuditEntry, Counters, JournalRecord};
+use crate::store::schema::{
+    AUDIT, AuditEntry, AuditRemoved, Counters, JournalRecord, META, META_AUDIT_REMOVED,
+};
 use redb::{ReadOnlyTable, ReadTransaction};
 
 /// What was read of the journal so far.
@@ -20,41 +22,34 @@ pub struct Journal {
     oldest: Option<u64>,
     records: u64,
     entries: u64,
-    told: Told,
-}
-
-/// Entries of both files, each once.
-#[derive(Default)]
-struct Told {
-    entries: u64,
-    created: u64,
-    leased: u64,
-    artifacts: u64,
-}
-
-impl Told {
-    fn take(&mut self, action: &str) {
-        self.entries += 1;
-        self.created += u64::from(action == EventKind::TaskCreated.as_str());
-        self.leased += u64::from(action == EventKind::TaskLeased.as_str());
-        let made = [EventKind::TaskCompleted, EventKind::ArtifactAdded];
-        self.artifacts += u64::from(made.iter().any(|kind| kind.as_str() == action));
-    }
+    /// Entries of both files, each once, and those that retention has removed.
+    told: AuditRemoved,
+    /// The trail begins after this change.
+    removed_through: u64,
 }
 
 impl Journal {
-    pub fn new(archive: &ReadTransaction) -> Result<Self, StoreError> {
+    pub fn new(findings: &mut Findings, archive: &ReadTransaction) -> Result<Self, StoreError> {
         let archived = archive.open_table(AUDIT)?;
         let last = archived.range::<u64>(..)?.next_back().transpose()?;
         let last_archived = last.map_or(0, |(key, _)| key.value());
+        let removed = match archive.open_table(META)?.get(META_AUDIT_REMOVED)? {
+            Some(bytes) => {
+                let what = "the note of removed audit entries";
+                parse(findings, InFile::Archive, what, bytes.value()).unwrap_or_default()
+            }
+            None => AuditRemoved::default(),
+        };
+        findings.contents.audit_removed = removed.entries;
         Ok(Journal {
             archived,
-            last_archived,
+            last_archived: last_archived.max(removed.through),
             newest: None,
             oldest: None,
             records: 0,
             entries: 0,
-            told: Told::default(),
+            told: removed,
+            removed_through: removed.through,
         })
     }
 
@@ -144,6 +139,13 @@ impl Journal {
             let (key, bytes) = row?;
             let seq = key.value();
             archived += 1;
+            if seq <= self.removed_through {
+                let text = format!(
+                    "change {seq} is told, although the trail was removed through change {}",
+                    self.removed_through
+                );
+                findings.problem(ProblemKind::Journal, InFile::Archive, text);
+            }
             findings.contents.archive_record_bytes += bytes.value().len() as u64 + 8;
             let what = format!("the audit entry of change {seq}");
             let entry: Option<AuditEntry> = parse(findings, InFile::Archive, &what, bytes.value());

@@ -2,7 +2,7 @@
 
 mod changes;
 mod completions;
-mod person;
+pub mod person;
 mod submit;
 mod tables;
 mod trouble;
