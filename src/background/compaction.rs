@@ -27,10 +27,7 @@ pub async fn run_once(
     let archive = engine.read_aside(move |query| {
         let began = AtomicU64::new(clock.micros());
         query.compact_archive(&|| {
-            // As long as the chunk took: others have half of the time at least.
-            let took = clock.micros().saturating_sub(began.load(Ordering::Relaxed));
-            std::thread::sleep(Duration::from_micros(took));
-            began.store(clock.micros(), Ordering::Relaxed);
+            rest_after(&*clock, &began);
             !*stopping.borrow() && *backlog.borrow() < Backlog::Much
         })
     });
@@ -39,6 +36,14 @@ pub async fn run_once(
         compacted.extend(engine.compact_hot().await?);
     }
     Ok(compacted)
+}
+
+/// As long as the chunk took: others have half of the time at least.
+#[allow(clippy::disallowed_methods, reason = "the time that passes is the purpose")]
+fn rest_after(clock: &dyn Clock, began: &AtomicU64) {
+    let took = clock.micros().saturating_sub(began.load(Ordering::Relaxed));
+    std::thread::sleep(Duration::from_micros(took));
+    began.store(clock.micros(), Ordering::Relaxed);
 }
 
 /// Runs until the server stops. `idle_seconds`: None never does anything.

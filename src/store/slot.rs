@@ -13,13 +13,12 @@ use std::io;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-/// How often it is looked whether the last reader of a replaced file has gone, and when it is closed
-/// whoever reads it.
-const READERS_LOOK: Duration = Duration::from_millis(20);
-const READERS_LOOKS: u32 = 1_500;
+/// When a replaced file is closed whoever reads it: a snapshot is held for one page.
+const READERS_GONE: Duration = Duration::from_secs(30);
 
 /// What a file is to be opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +43,20 @@ struct Held {
     /// None after the file could not be opened at all.
     database: Option<Database>,
     access: Access,
-    /// Each snapshot of this database has a clone.
+    /// Each snapshot of this database has a clone; when all are gone, `readers_gone` hears of it.
     readers: Reader,
+    readers_gone: Mutex<Receiver<()>>,
+}
+
+impl Held {
+    fn new(database: Database, access: Access) -> Held {
+        let (readers, gone) = channel();
+        Held { database: Some(database), access, readers, readers_gone: Mutex::new(gone) }
+    }
 }
 
 /// Keeps a replaced file open while it lives.
-pub type Reader = Arc<()>;
+pub type Reader = Sender<()>;
 
 /// The turn to write.
 pub type Turn<'s> = MutexGuard<'s, ()>;
@@ -81,10 +88,8 @@ impl Deref for Writing<'_> {
 
 impl Slot {
     pub fn new(database: Database, place: Place) -> Slot {
-        let held =
-            Held { database: Some(database), access: Access::Write, readers: Reader::default() };
         Slot {
-            held: RwLock::new(held),
+            held: RwLock::new(Held::new(database, Access::Write)),
             turn: Mutex::default(),
             hurry: AtomicBool::new(false),
             writes: AtomicU64::new(0),
@@ -166,7 +171,7 @@ impl Slot {
                 (database, Access::Read)
             }
         };
-        *held = Held { database: Some(database), access, readers: Reader::default() };
+        *held = Held::new(database, access);
         Ok(true)
     }
 
@@ -190,27 +195,30 @@ impl Slot {
         // From here on the new file is the one. Nothing may be written to it before its name is durable,
         // or power loss would bring the old one back without that.
         let renamed = File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable);
-        let old = held.database.take();
-        let readers = std::mem::take(&mut held.readers);
-        let opened = renamed.and_then(|()| self.open(Access::Write));
-        let result = opened.map(|database| held.database = Some(database));
-        drop(held);
-        close_later(old, readers);
-        result
+        match renamed.and_then(|()| self.open(Access::Write)) {
+            Ok(opened) => {
+                let old = std::mem::replace(&mut *held, Held::new(opened, Access::Write));
+                drop(held);
+                close_later(old);
+                Ok(())
+            }
+            Err(error) => {
+                held.database = None;
+                Err(error)
+            }
+        }
     }
 }
 
 /// Closes a file that has no name any more when nobody reads it.
-fn close_later(old: Option<Database>, readers: Reader) {
+fn close_later(Held { database, readers, readers_gone, .. }: Held) {
+    drop(readers);
     let close = move || {
-        for _ in 0..READERS_LOOKS {
-            if Arc::strong_count(&readers) == 1 {
-                break;
-            }
-            std::thread::sleep(READERS_LOOK);
-        }
-        drop(old);
+        let gone = readers_gone.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is ever sent: it ends with the last reader.
+        let _ = gone.recv_timeout(READERS_GONE);
+        drop(database);
     };
-    // Without a thread the database goes with the closure: who reads it still is told and reads anew.
+    // Without a thread it is closed at once: who reads it still is told, and reads anew.
     let _ = std::thread::Builder::new().name("closing".into()).spawn(close);
 }

@@ -4,9 +4,10 @@
 //! Not here: compaction on a stopped server (`retention`).
 
 use crate::harness::{Server, Setup, eventually, run};
-use crate::retention::{Past, finished};
+use crate::retention::Past;
 use bloom_runtime::engine::Command;
 use bloom_runtime::store::Store;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,6 +48,17 @@ fn compacting(dir: &Arc<tempfile::TempDir>) -> Server {
     Setup::default().env("COMPACT_IDLE_SECONDS", "1").start_in(dir.clone())
 }
 
+/// These tasks have finished, each with its whole prompt, and no others.
+fn assert_holds(server: &Server, tasks: &[String]) {
+    let mut client = server.client();
+    let stats = client.get("/api/runtime/stats").ok(200);
+    assert_eq!(stats["tasks"]["by_status"]["completed"], tasks.len());
+    for task in tasks {
+        let found = client.get(&format!("/api/runtime/llm-tasks/{task}")).ok(200);
+        assert!(found["prompt"].as_str().is_some_and(|prompt| prompt.len() >= 1_000));
+    }
+}
+
 fn assert_healthy(data: &Path) {
     let args = ["doctor", "--deep", "--env-file", "/dev/null", "--data-dir"];
     let examined = run(&[&args[..], &[data.to_str().unwrap()]].concat(), &[]);
@@ -74,19 +86,20 @@ fn an_idle_server_gives_space_back_and_its_readers_notice_nothing() {
     let after = size(&archive_of(&data));
     println!("{before} bytes before, {after} now");
     assert!(after < before / 2, "{before} bytes before, {after} now");
-    assert_eq!(finished(&server), young);
-    server.client().new_task();
+    assert_holds(&server, &young);
+    let task = client.new_task();
+    client.act(&task, "cancel", json!({})).ok(200);
     server.kill9();
     assert_healthy(&data);
     server.restart();
-    assert_eq!(finished(&server), young);
+    assert_holds(&server, &young);
     assert_eq!(server.terminate(), Some(0));
     // What moves to the archive from now on moves to the new file.
     let mut past = Past::of(&data);
     let more = past.finish_tasks(2, 1_000);
     past.end();
     server.restart();
-    assert_eq!(finished(&server), [young, more].concat());
+    assert_holds(&server, &[young, more].concat());
     assert_eq!(server.terminate(), Some(0));
     assert_healthy(&data);
 }
@@ -108,7 +121,7 @@ fn a_kill_in_the_middle_of_a_compaction_loses_nothing() {
         assert_healthy(&data);
         let mut calm = Setup::default().env("COMPACT_IDLE_SECONDS", "0").start_in(dir.clone());
         assert!(!copy.exists(), "a start removes what is unfinished");
-        assert_eq!(finished(&calm), young, "killed at {least}");
+        assert_holds(&calm, &young);
         assert_eq!(calm.terminate(), Some(0));
     }
     assert!(in_the_middle > 0, "no kill came in time, so nothing was tried");
@@ -116,7 +129,7 @@ fn a_kill_in_the_middle_of_a_compaction_loses_nothing() {
     if size(&archive_of(&data)) > kept / 2 {
         server.wait_until_said("compaction gave space back file=archive.redb");
     }
-    assert_eq!(finished(&server), young);
+    assert_holds(&server, &young);
     assert_eq!(server.terminate(), Some(0));
     assert_healthy(&data);
 }

@@ -105,7 +105,7 @@ fn served_for_91_days(data: &Path) -> (Vec<String>, Vec<String>) {
     (old, young)
 }
 
-pub fn finished(server: &Server) -> Vec<String> {
+fn finished(server: &Server) -> Vec<String> {
     let mut ids = column(&rows(&server.client().get(TASKS)), "id");
     ids.sort();
     ids
