@@ -11,18 +11,28 @@ import { listen } from "./js/keys.js";
 import { watch } from "./js/live.js";
 import { failure, note } from "./js/parts.js";
 import { frame, setTheme, theme } from "./js/frame.js";
+import { view as activity } from "./js/views/activity.js";
+import { view as membridge } from "./js/views/membridge.js";
+import { view as newTask } from "./js/views/new_task.js";
+import { view as overview } from "./js/views/overview.js";
+import { view as settings } from "./js/views/settings.js";
+import { view as signIn } from "./js/views/sign_in.js";
+import { view as task } from "./js/views/task.js";
+import { view as tasks } from "./js/views/tasks.js";
+import { view as worker } from "./js/views/worker.js";
+import { view as workers } from "./js/views/workers.js";
 
-/** An address and the file of its view, which is loaded when it is needed. `:` is a name or an id. */
+/** Addresses and their views. `:` is a name or an id. */
 const ROUTES = [
-  ["/", "overview"],
-  ["/tasks", "tasks"],
-  ["/tasks/new", "new_task"],
-  ["/tasks/:", "task"],
-  ["/workers", "workers"],
-  ["/workers/:", "worker"],
-  ["/membridge", "membridge"],
-  ["/activity", "activity"],
-  ["/settings", "settings"],
+  ["/", overview],
+  ["/tasks", tasks],
+  ["/tasks/new", newTask],
+  ["/tasks/:", task],
+  ["/workers", workers],
+  ["/workers/:", worker],
+  ["/membridge", membridge],
+  ["/activity", activity],
+  ["/settings", settings],
 ];
 const SKELETON_AFTER_MS = 200;
 /** What changes without an event, such as ages and silence, is asked for this often. */
@@ -34,10 +44,10 @@ let page = null;
 
 function find(path) {
   const parts = path.replace(/(.)\/$/, "$1").split("/");
-  for (const [route, name] of ROUTES) {
+  for (const [route, view] of ROUTES) {
     const wanted = route.split("/");
     if (wanted.length === parts.length && wanted.every((part, n) => part === parts[n] || (part === ":" && parts[n]))) {
-      return { name, param: wanted.at(-1) === ":" ? decode(parts.at(-1)) : null };
+      return { view, param: wanted.at(-1) === ":" ? decode(parts.at(-1)) : null };
     }
   }
   return null;
@@ -51,29 +61,16 @@ function decode(part) {
   }
 }
 
-/** The view of that name. After an update of the server its files have other addresses: then the whole
- *  page is loaded anew. */
-async function viewOf(name) {
-  try {
-    return (await import(`./js/views/${name}.js`)).view;
-  } catch (error) {
-    await api.health();
-    if (sessionStorage.getItem("bloom-reloaded") === name) throw error;
-    sessionStorage.setItem("bloom-reloaded", name);
-    location.reload();
-    return new Promise(() => {});
-  }
-}
-
 /** What a view gets to work with. */
 class Page {
-  constructor(name, param) {
-    Object.assign(this, { name, param, view: null, path: location.pathname, session: app.session, data: undefined, error: null, told: null, busy: null });
+  constructor(view, param) {
+    Object.assign(this, { param, path: location.pathname, session: app.session, data: undefined, error: null, told: null, busy: null });
     this.query = new URLSearchParams(location.search);
     this.slow = false;
     this.loading = null;
     this.again = false;
     this.ended = false;
+    this.view = view(this);
   }
 
   /** This view's address with some of its query changed; null takes a part away. */
@@ -107,7 +104,6 @@ class Page {
     while (this.again && !this.ended) {
       this.again = false;
       try {
-        this.view ??= (await viewOf(this.name))(this);
         this.data = await this.view.load();
         this.error = null;
         this.loadedAt = Date.now();
@@ -146,7 +142,7 @@ function content() {
   const { view, data, error } = page;
   if (data === undefined && error) {
     const gone = error.status === 404;
-    return [h("h1", { tabindex: "-1" }, view?.title() ?? "BLOOM"), failure(error, gone ? null : () => page.refresh()),
+    return [h("h1", { tabindex: "-1" }, view.title()), failure(error, gone ? null : () => page.refresh()),
       gone && h("p", null, h("a", { href: location.pathname.replace(/\/[^/]*$/, "") || "/" }, t("back")))];
   }
   if (data === undefined) {
@@ -160,8 +156,8 @@ function content() {
 }
 
 function draw() {
-  const name = page.view?.title(page.data);
-  document.title = name ? `${name} · BLOOM` : "BLOOM";
+  const name = page.view.title(page.data);
+  document.title = `${name} · BLOOM`;
   show(document.getElementById("page"), frame(state(), content()));
 }
 
@@ -186,10 +182,10 @@ function state() {
 /** Shows the view of the present address. */
 function arrive(then) {
   const locked = app.session?.required && !app.session.signed_in;
-  const found = find(location.pathname) ?? { name: "overview", param: null };
-  page?.view?.leave?.();
+  const found = find(location.pathname) ?? { view: overview, param: null };
+  page?.view.leave?.();
   if (page) page.ended = true;
-  page = new Page(locked ? "sign_in" : found.name, found.param);
+  page = new Page(locked ? signIn : found.view, found.param);
   const mine = page;
   setTimeout(() => {
     mine.slow = true;
@@ -223,7 +219,7 @@ function go(address, then) {
 function stay() {
   page.query = new URLSearchParams(location.search);
   page.told = null;
-  page.view?.moved?.();
+  page.view.moved?.();
   scrollTo(0, history.state?.scroll ?? 0);
   page.refresh();
 }
@@ -288,8 +284,6 @@ async function start() {
     // A server that knows no sessions asks for no key, or will say so.
     api.session().catch(() => ({ required: false, signed_in: true, expires_at: null })),
     speak(preferred()),
-    // Only so that it is on its way: what goes wrong is told when it is asked for.
-    import(`./js/views/${find(location.pathname)?.name ?? "overview"}.js`).catch(() => null),
   ]);
   entered(session);
   followLinks();

@@ -6,8 +6,10 @@
 const API = "/api/runtime";
 const TASKS = `${API}/llm-tasks`;
 
+let skew = 0;
+
 /** Milliseconds that the server's clock is ahead of this one, where that is worth noticing. */
-export let ahead = 0;
+export const ahead = () => skew;
 
 /** What went wrong: `code` of the API, or `offline` without an answer, or `cut_off`. */
 export class Failure extends Error {
@@ -26,8 +28,8 @@ async function call(method, path, body, headers = {}) {
   } catch {
     throw new Failure(0, "offline");
   }
-  const skew = Date.parse(answer.headers.get("date")) - Date.now();
-  ahead = Math.abs(skew) > 2000 ? skew : 0;
+  const off = Date.parse(answer.headers.get("date")) - Date.now();
+  skew = Math.abs(off) > 2000 ? off : 0;
   let said = null;
   try {
     said = answer.status === 204 ? null : await answer.json();
@@ -61,7 +63,7 @@ async function list(path, fields) {
 }
 
 /** A file of the page itself, such as a language. */
-export const asset = (name) => get(new URL(`../${name}`, import.meta.url));
+export const asset = (name) => get(`/ui/-/${name}`);
 
 export const session = () => get("/api/session");
 export const signIn = (key) => post("/api/session", { key });

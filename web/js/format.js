@@ -10,12 +10,12 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-export const now = () => Date.now() + ahead;
+export const now = () => Date.now() + ahead();
 
 const formats = new Map();
 function format(kind, options) {
-  const name = `${lang} ${kind.name} ${JSON.stringify(options)}`;
-  if (!formats.has(name)) formats.set(name, new kind(lang, options));
+  const name = `${lang()} ${kind.name} ${JSON.stringify(options)}`;
+  if (!formats.has(name)) formats.set(name, new kind(lang(), options));
   return formats.get(name);
 }
 

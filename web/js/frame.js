@@ -34,7 +34,7 @@ function places(path) {
 const LIVE_MARKS = { live: "online", connecting: "unknown", reconnecting: "warn", offline: "failed" };
 
 export function frame(state, ...kids) {
-  const other = Object.keys(LANGUAGES).find((tag) => tag !== lang);
+  const other = Object.keys(LANGUAGES).find((tag) => tag !== lang());
   const dark = theme() === "dark";
   return [
     h("a", { class: "skip", href: "#main", onclick: skip }, t("skip")),

@@ -8,10 +8,13 @@ import { kept, keep } from "./kept.js";
 
 export const LANGUAGES = { en: "English", uk: "Українська" };
 
-export let lang = "en";
+let spoken = "en";
 let words = {};
 let plural = new Intl.PluralRules("en");
 let number = new Intl.NumberFormat("en");
+
+/** The language of the page. */
+export const lang = () => spoken;
 
 /** The language that was chosen here, else the first of the browser's that we have. */
 export function preferred() {
@@ -21,15 +24,20 @@ export function preferred() {
 
 export async function speak(tag) {
   words = await asset(`i18n/${tag}.json`);
-  lang = tag;
+  spoken = tag;
   plural = new Intl.PluralRules(tag);
   number = new Intl.NumberFormat(tag);
   document.documentElement.lang = tag;
 }
 
 export async function choose(tag) {
-  await speak(tag);
   keep("lang", tag);
+  try {
+    await speak(tag);
+  } catch (error) {
+    // After an update of the server its files have other addresses.
+    if (error.status === 404) location.reload();
+  }
 }
 
 export const has = (key) => Object.hasOwn(words, key);

@@ -61,7 +61,7 @@ export function view(page) {
           [t("settings.failures"), health.membridge?.consecutiveFailures ?? 0],
           health.membridge?.lastError && [t("settings.last_error"), health.membridge.lastError])),
       section(t("settings.look"), h("div", { class: "pair" },
-        field(t("settings.language"), choice("language", lang, Object.entries(LANGUAGES), async (event) => {
+        field(t("settings.language"), choice("language", lang(), Object.entries(LANGUAGES), async (event) => {
           await choose(event.target.value);
           page.draw();
         })),
