@@ -4,13 +4,13 @@
 // stays visible when the server does not answer, with its age. Not here: what a view shows.
 
 import * as api from "./js/api.js";
-import { ago } from "./js/format.js";
+import { ago, exact } from "./js/format.js";
 import { h, show } from "./js/h.js";
 import { choose, preferred, speak, t } from "./js/i18n.js";
 import { listen } from "./js/keys.js";
 import { watch } from "./js/live.js";
 import { failure, note } from "./js/parts.js";
-import { frame, setTheme, theme } from "./js/frame.js";
+import { followTheme, frame, setTheme, theme } from "./js/frame.js";
 import { view as activity } from "./js/views/activity.js";
 import { view as membridge } from "./js/views/membridge.js";
 import { view as newTask } from "./js/views/new_task.js";
@@ -39,6 +39,7 @@ const SKELETON_AFTER_MS = 200;
 const REFRESH_MS = 30_000;
 const WORDS_OF_TIMES_MS = 5000;
 
+/** `session` is null until the server has said; nothing is drawn before. */
 const app = { session: null, live: "connecting", stopWatching: null };
 let page = null;
 
@@ -156,6 +157,7 @@ function content() {
 }
 
 function draw() {
+  if (!app.session) return;
   const name = page.view.title(page.data);
   document.title = `${name} · BLOOM`;
   show(document.getElementById("page"), frame(state(), content()));
@@ -165,7 +167,7 @@ function state() {
   const offline = page.error?.code === "offline";
   return {
     path: location.pathname,
-    signedIn: !(app.session?.required && !app.session.signed_in),
+    signedIn: !locked(),
     live: offline ? "offline" : app.live,
     age: page.error && page.loadedAt ? ago(page.loadedAt) : null,
     language: async (tag) => {
@@ -179,24 +181,32 @@ function state() {
   };
 }
 
-/** Shows the view of the present address. */
-function arrive(then) {
-  const locked = app.session?.required && !app.session.signed_in;
+/** Whether somebody has to sign in first. */
+const locked = () => app.session?.required && !app.session.signed_in;
+
+/** The view of the present address begins to load. */
+function open() {
   const found = find(location.pathname) ?? { view: overview, param: null };
-  page?.view.leave?.();
-  if (page) page.ended = true;
-  page = new Page(locked ? signIn : found.view, found.param);
+  page = new Page(locked() ? signIn : found.view, found.param);
   const mine = page;
   setTimeout(() => {
     mine.slow = true;
     if (mine.data === undefined) mine.draw();
   }, SKELETON_AFTER_MS);
+  return mine.refresh();
+}
+
+/** Shows the view of the present address. */
+function arrive(then) {
+  page.view.leave?.();
+  page.ended = true;
+  const opened = open();
+  const mine = page;
   draw();
   // A link may hold its old place: what comes begins at its title.
-  mine.refresh().then(() => {
+  opened.then(() => {
     if (mine !== page) return;
-    const at = history.state?.scroll;
-    scrollTo(0, at ?? 0);
+    scrollTo(0, history.state?.scroll ?? 0);
     if (then) then();
     else if (document.activeElement === document.body || !document.activeElement?.isConnected) focusTitle();
   });
@@ -225,28 +235,33 @@ function stay() {
 }
 
 async function lostSession() {
+  // Before the server has said, `start` waits for it.
+  if (!app.session) return;
   app.session = await api.session().catch(() => app.session);
-  if (app.session?.required && !app.session.signed_in) entered();
+  if (locked()) entered();
 }
 
-/** After signing in or out, and at the start: the same address, seen by another. */
+/** After signing in or out: the same address, seen by another. */
 function entered(session = app.session) {
   app.session = session;
+  listenToServer();
+  arrive();
+}
+
+function listenToServer() {
   app.stopWatching?.();
   app.stopWatching = null;
-  if (!session?.required || session.signed_in) {
-    app.stopWatching = watch(hinted, (live) => {
-      app.live = live;
-      draw();
-    });
-  }
-  arrive();
+  if (locked()) return;
+  app.stopWatching = watch(hinted, (live) => {
+    app.live = live;
+    draw();
+  });
 }
 
 /** `events` is what has happened, or null when nobody knows. */
 function hinted(events) {
-  const concerns = page.view?.concerns ?? (() => true);
-  if (!page.view?.still && (!events || events.some(concerns))) page.refresh();
+  const concerns = page.view.concerns ?? (() => true);
+  if (!page.view.still && (!events || events.some(concerns))) page.refresh();
 }
 
 function followLinks() {
@@ -262,10 +277,14 @@ function followLinks() {
 }
 
 function keepFresh() {
-  const seen = () => !document.hidden && !page.view?.still && page.refresh();
+  const seen = () => !document.hidden && !page.view.still && page.refresh();
   setInterval(seen, REFRESH_MS);
   addEventListener("online", seen);
   document.addEventListener("visibilitychange", seen);
+  document.addEventListener("pointerover", ({ target }) => {
+    const at = target.dataset?.at;
+    if (at) target.title = exact(Number(at));
+  });
   setInterval(() => {
     for (const node of document.querySelectorAll("time[data-at]")) {
       const text = ago(Number(node.dataset.at));
@@ -275,17 +294,26 @@ function keepFresh() {
   }, WORDS_OF_TIMES_MS);
 }
 
+/** All that the first view needs is asked for at once, the data before it is known whether they may be
+ *  seen. */
 async function start() {
   const root = document.createElement("div");
   root.id = "page";
   document.body.append(root);
-  setTheme(theme(), false);
-  const [session] = await Promise.all([
-    // A server that knows no sessions asks for no key, or will say so.
-    api.session().catch(() => ({ required: false, signed_in: true, expires_at: null })),
-    speak(preferred()),
-  ]);
-  entered(session);
+  followTheme(draw);
+  const words = speak(preferred());
+  // A server that knows no sessions asks for no key, or will say so.
+  const session = api.session().catch(() => ({ required: false, signed_in: true, expires_at: null }));
+  const opened = open();
+  await words;
+  app.session = await session;
+  if (locked()) entered();
+  else {
+    listenToServer();
+    draw();
+    const at = history.state?.scroll;
+    if (at) opened.then(() => scrollTo(0, at));
+  }
   followLinks();
   keepFresh();
   listen(go);

@@ -1,9 +1,10 @@
 // Numbers, times and ids as people read them, by Intl in the page's language.
 //
-// Must stay true: times are the server's clock, shown in the reader's zone.
+// Must stay true: times are the server's clock, shown in the reader's zone. Distances in time are words of
+// ours: the browser's first format costs more than a whole first view.
 
 import { ahead } from "./api.js";
-import { lang, t } from "./i18n.js";
+import { lang, number, t } from "./i18n.js";
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -19,7 +20,7 @@ function format(kind, options) {
   return formats.get(name);
 }
 
-export const count = (n, options) => format(Intl.NumberFormat, options).format(n);
+export const count = (n, options) => (options ? format(Intl.NumberFormat, options).format(n) : number(n));
 export const money = (n) => count(n, { style: "currency", currency: "USD", maximumFractionDigits: n < 1 ? 4 : 2 });
 
 /** The exact time, with its zone. */
@@ -38,7 +39,7 @@ function parts(ms) {
 export function ago(ms) {
   const [n, unit] = parts(ms - now());
   if (unit === "second" && Math.abs(n) < 3) return t("time.now");
-  return format(Intl.RelativeTimeFormat, { style: "short", numeric: "always" }).format(n, unit);
+  return t(`time.${n < 0 ? "ago" : "in"}.${unit}`, { n: Math.abs(n) });
 }
 
 const unit = (n, name) => count(n, { style: "unit", unit: name, unitDisplay: "short", maximumFractionDigits: 1 });

@@ -14,12 +14,25 @@ const PLACES = [
   ["settings", "/settings", "M4 7h9m5 0h2M4 17h2m5 0h9M13 4v6M6 14v6m5-6v6m7-16v6"],
 ];
 
-/** `light` or `dark`: what was chosen here, else what the browser wants. */
-export const theme = () => kept("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+const dark = matchMedia("(prefers-color-scheme: dark)");
 
-export function setTheme(name, chosen = true) {
-  if (chosen) keep("theme", name);
-  if (chosen || kept("theme")) document.documentElement.dataset.theme = name;
+/** `light` or `dark`: what was chosen here, else what the browser wants. */
+export const theme = () => kept("theme") ?? (dark.matches ? "dark" : "light");
+
+const showTheme = () => { document.documentElement.dataset.theme = theme(); };
+
+export function setTheme(name) {
+  keep("theme", name);
+  showTheme();
+}
+
+/** Shows the theme from now on, whatever the browser turns to. */
+export function followTheme(then) {
+  showTheme();
+  dark.addEventListener("change", () => {
+    showTheme();
+    then();
+  });
 }
 
 function places(path) {
@@ -35,7 +48,7 @@ const LIVE_MARKS = { live: "online", connecting: "unknown", reconnecting: "warn"
 
 export function frame(state, ...kids) {
   const other = Object.keys(LANGUAGES).find((tag) => tag !== lang());
-  const dark = theme() === "dark";
+  const isDark = theme() === "dark";
   return [
     h("a", { class: "skip", href: "#main", onclick: skip }, t("skip")),
     h("div", { class: "bar" },
@@ -46,9 +59,9 @@ export function frame(state, ...kids) {
         state.signedIn && h("span", { class: `live ${state.live}`, role: "status" }, mark(LIVE_MARKS[state.live]),
           t(`live.${state.live}`), state.age && h("span", { class: "age" }, ` · ${state.age}`)),
         h("button", { type: "button", class: "plain", lang: other, title: LANGUAGES[other], "aria-label": `${other.toUpperCase()} · ${LANGUAGES[other]}`, onclick: () => state.language(other) }, other.toUpperCase()),
-        h("button", { type: "button", class: "plain", title: t(dark ? "theme.light" : "theme.dark"), "aria-label": t(dark ? "theme.light" : "theme.dark"), onclick: state.theme },
+        h("button", { type: "button", class: "plain", title: t(isDark ? "theme.light" : "theme.dark"), "aria-label": t(isDark ? "theme.light" : "theme.dark"), onclick: state.theme },
           h("svg", { viewBox: "0 0 24 24", "aria-hidden": "true", class: "icon" },
-            h("path", { d: dark ? "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z" : "M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5Z" }))))),
+            h("path", { d: isDark ? "M12 4V2m0 20v-2m8-8h2M2 12h2m13.7-5.7 1.4-1.4M4.9 19.1l1.4-1.4m0-11.4L4.9 4.9m14.2 14.2-1.4-1.4M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0Z" : "M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5Z" }))))),
     h("main", { id: "main", tabindex: "-1", key: state.path }, kids),
   ];
 }

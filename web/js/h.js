@@ -35,6 +35,7 @@ function update(node, kid, svg) {
     if (node.data !== String(kid)) node.data = kid;
     return;
   }
+  if (node.described === kid) return;
   const before = node.described?.props ?? {};
   const names = new Set([...Object.keys(before), ...Object.keys(kid.props)]);
   names.delete("value");

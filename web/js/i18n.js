@@ -10,8 +10,8 @@ export const LANGUAGES = { en: "English", uk: "Українська" };
 
 let spoken = "en";
 let words = {};
-let plural = new Intl.PluralRules("en");
-let number = new Intl.NumberFormat("en");
+let plural = null;
+let long = null;
 
 /** The language of the page. */
 export const lang = () => spoken;
@@ -26,7 +26,7 @@ export async function speak(tag) {
   words = await asset(`i18n/${tag}.json`);
   spoken = tag;
   plural = new Intl.PluralRules(tag);
-  number = new Intl.NumberFormat(tag);
+  long = null;
   document.documentElement.lang = tag;
 }
 
@@ -42,11 +42,18 @@ export async function choose(tag) {
 
 export const has = (key) => Object.hasOwn(words, key);
 
+/** A whole number or a fraction. Browsers take long to make their first format, and most numbers need none. */
+export function number(n) {
+  if (Number.isInteger(n) && Math.abs(n) < 1000) return String(n);
+  long ??= new Intl.NumberFormat(spoken);
+  return long.format(n);
+}
+
 /** The text of a key. `{name}` in it is filled in; a text with plural forms goes by `values.n`. */
 export function t(key, values = {}) {
   const found = Object.hasOwn(words, key) ? words[key] : key;
   const text = typeof found === "string" ? found : (found[plural.select(values.n)] ?? found.other);
-  const filled = (value) => (typeof value === "number" ? number.format(value) : value);
+  const filled = (value) => (typeof value === "number" ? number(value) : value);
   return text.replace(/\{(\w+)\}/g, (_, name) => filled(values[name] ?? ""));
 }
 

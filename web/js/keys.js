@@ -1,11 +1,11 @@
 // Everything by keyboard: places, search, a new task, rows.
 //
 // Must stay true: a letter typed into a field is that letter; a key with Ctrl, Alt or Meta is the
-// browser's. Letters go by the key's place, so that they work under a Ukrainian layout.
+// browser's. Where the layout has no Latin letters, as in Ukrainian, the key's place tells the letter.
 
 import { keysHelp } from "./dialog.js";
 
-const PLACES = { KeyO: "/", KeyT: "/tasks", KeyW: "/workers", KeyM: "/membridge", KeyA: "/activity", KeyS: "/settings" };
+const PLACES = { o: "/", t: "/tasks", w: "/workers", m: "/membridge", a: "/activity", s: "/settings" };
 const CHORD_MS = 1500;
 
 function row(step) {
@@ -15,6 +15,12 @@ function row(step) {
   const next = rows[Math.max(0, Math.min(rows.length - 1, at < 0 ? 0 : at + step))];
   (next.querySelector("a") ?? next.querySelector("button"))?.focus();
   next.scrollIntoView({ block: "nearest" });
+}
+
+/** The key as a Latin keyboard would have it. The Ukrainian one has "." and "," where that has "/" and "?". */
+function latin({ key, code }) {
+  if (code === "Slash" && ".,".includes(key)) return key === "." ? "/" : "?";
+  return /^[^\x00-\x7f]$/.test(key) && code.startsWith("Key") ? code.at(-1).toLowerCase() : key.toLowerCase();
 }
 
 export function listen(go) {
@@ -27,19 +33,20 @@ export function listen(go) {
       if (event.key === "Escape") at.blur();
       return;
     }
-    const place = Date.now() - chord < CHORD_MS && PLACES[event.code];
+    const key = latin(event);
+    const place = Date.now() - chord < CHORD_MS && PLACES[key];
     chord = 0;
     if (place) go(place);
-    else if (event.code === "KeyG") chord = Date.now();
-    else if (event.key === "?" || (event.shiftKey && event.code === "Slash")) keysHelp();
-    else if (event.key === "/" || event.code === "Slash") {
+    else if (key === "g") chord = Date.now();
+    else if (key === "?") keysHelp();
+    else if (key === "/") {
       const search = document.querySelector("[name=q]");
       if (search) search.focus();
       else go("/tasks", () => document.querySelector("[name=q]")?.focus());
-    } else if (event.code === "KeyN") go("/tasks/new");
-    else if (event.code === "KeyJ") row(1);
-    else if (event.code === "KeyK") row(-1);
-    else if (event.code === "KeyX") document.activeElement?.closest("[data-row]")?.querySelector("[type=checkbox]")?.click();
+    } else if (key === "n") go("/tasks/new");
+    else if (key === "j") row(1);
+    else if (key === "k") row(-1);
+    else if (key === "x") document.activeElement?.closest("[data-row]")?.querySelector("[type=checkbox]")?.click();
     else return;
     event.preventDefault();
   });

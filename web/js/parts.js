@@ -5,7 +5,7 @@
 
 import { h } from "./h.js";
 import { has, t, word } from "./i18n.js";
-import { ago, exact, short } from "./format.js";
+import { ago, count, short } from "./format.js";
 
 export const STATUSES = ["queued", "leased", "running", "completed", "failed", "dead", "cancelled"];
 
@@ -54,11 +54,11 @@ export function status(name, text = word("status", name)) {
   return h("span", { class: `status ${colour} ${more}`, "data-status": name }, mark(name), text);
 }
 
-/** A moment; app.js keeps its words fresh. */
+/** A moment; app.js keeps its words fresh, and says the exact time to who points at it. */
 export const time = (ms) =>
   ms === null || ms === undefined
     ? "—"
-    : h("time", { datetime: new Date(ms).toISOString(), title: exact(ms), "data-at": ms }, ago(ms));
+    : h("time", { datetime: new Date(ms).toISOString(), "data-at": ms }, ago(ms));
 
 export const link = (href, ...kids) => h("a", { href }, ...kids);
 
@@ -92,25 +92,34 @@ export const empty = (title, ...kids) => h("div", { class: "empty" }, h("p", nul
 export const note = (kind, ...kids) =>
   h("div", { class: `note ${kind}`, role: kind === "bad" ? "alert" : "status" }, mark(kind === "bad" ? "failed" : kind === "ok" ? "completed" : "warn"), h("div", null, ...kids));
 
+/** What the server or another program says in its own words. */
+export const english = (...said) => h("span", { lang: "en" }, ...said);
+
 /** What went wrong, why, and what to do. */
 export function failure(error, retry) {
   const known = has(`error.${error.code}`);
-  const said = known ? t(`error.${error.code}`) : t("error.other", { code: error.code ?? "", text: error.text || error.message });
-  const fields = Object.entries(error.fields ?? {}).map(([name, texts]) => h("li", null, h("code", null, name), ` ${texts.join("; ")}`));
+  const said = known ? t(`error.${error.code}`) : [t("error.other", { code: error.code ?? "" }), " ", english(error.text || error.message)];
+  const fields = Object.entries(error.fields ?? {}).map(([name, texts]) => h("li", null, h("code", null, name), " ", english(texts.join("; "))));
   const wait = error.retryAfter ? ` ${t("error.wait", { n: error.retryAfter })}` : "";
-  const detail = error.code === "membridge_refused" && error.text ? h("p", { class: "small" }, error.text) : null;
+  const detail = error.code === "membridge_refused" && error.text ? h("p", { class: "small" }, english(error.text)) : null;
   return note("bad", h("p", null, said, wait), detail, fields.length > 0 && h("ul", null, fields), retry && button(t("retry"), retry));
 }
 
+/** Far rows are laid out by the group when they come near (style.css). */
+const GROUP = 25;
+const groups = (rows) => Array.from({ length: Math.ceil(rows.length / GROUP) }, (_, n) => rows.slice(n * GROUP, (n + 1) * GROUP));
+
 /** Rows with the same facts in the same order: a table, and cards where it is narrow. `columns` are
- *  [heading, class]; a row is {key, flash, cells, more}. */
-export function table(label, columns, rows) {
+ *  [heading, class]; a row is {key, flash, cells}; `kind` is a class of the whole. A row that is given again is not described again. */
+export function table(label, columns, rows, kind = null) {
   const cell = (content, n) =>
     h("td", { role: "cell", class: columns[n][1], "data-label": typeof columns[n][0] === "string" ? columns[n][0] : null }, content);
-  return h("table", { role: "table", "aria-label": label },
-    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map(([title, kind]) => h("th", { role: "columnheader", scope: "col", class: kind }, title)))),
-    h("tbody", { role: "rowgroup" }, rows.map((row) =>
-      h("tr", { role: "row", key: row.key, flash: row.flash, "data-row": "" }, row.cells.map(cell)))));
+  return h("table", { role: "table", "aria-label": label, class: kind },
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map(([title, kind]) => h("th", { role: "columnheader", scope: "col", class: kind, "data-label": title.props?.["aria-label"] }, title)))),
+    groups(rows).map((group) => h("tbody", { role: "rowgroup" }, group.map((row) => {
+      row.drawn ??= h("tr", { role: "row", key: row.key, flash: row.flash, "data-row": "" }, row.cells.map(cell));
+      return row.drawn;
+    }))));
 }
 
 /** Names and their values. */
@@ -166,12 +175,19 @@ export function field(label, control, hint, wrong = false) {
 export const choice = (name, value, options, onchange) =>
   h("select", { name, value, onchange }, options.map(([key, label]) => h("option", { value: key, key }, label)));
 
-/** Which page of a list this is, and the way to the next. */
+/** How long a page of a list may be; the first is what is shown unasked. */
+const LENGTHS = [50, 200, 1000];
+export const length = (page) => LENGTHS.find((n) => String(n) === page.query.get("rows")) ?? LENGTHS[0];
+
+/** Which page of a list this is, how long it is, and the way to the next. */
 export function pager(page, next) {
   const inner = page.query.get("cursor") !== null;
-  if (!inner && !next) return null;
+  const now = length(page);
+  if (!inner && !next && now === LENGTHS[0]) return null;
   return h("nav", { class: "pager", "aria-label": t("pager") },
     inner ? link(page.address({ cursor: null }), t("pager.newest")) : h("span"),
+    h("span", { class: "lengths" }, t("pager.rows"), LENGTHS.map((n) =>
+      h("a", { key: n, href: page.address({ rows: n === LENGTHS[0] ? null : n, cursor: null }), "aria-current": n === now ? "true" : null }, count(n)))),
     next ? link(page.address({ cursor: next }), t("pager.older")) : h("span", { class: "muted" }, t("pager.end")));
 }
 

@@ -2,7 +2,7 @@
 
 import { h } from "./h.js";
 import { word } from "./i18n.js";
-import { id, link, time } from "./parts.js";
+import { english, id, link, time } from "./parts.js";
 
 /** What an entry is about, with a way there. */
 export function about({ entity_type, entity_id }) {
@@ -13,7 +13,7 @@ export function about({ entity_type, entity_id }) {
 }
 
 /** The server's words, with the ids in them shortened. */
-export const detail = (text) => text.split(/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/).map((part, n) => (n % 2 ? id(part) : part));
+export const detail = (text) => english(text.split(/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/).map((part, n) => (n % 2 ? id(part) : part)));
 
 /** An entry as one line of a short list. */
 export const entry = (row) =>

@@ -3,10 +3,9 @@
 import * as api from "../api.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
-import { empty, head, link, pager, search, table, time } from "../parts.js";
+import { empty, head, length, link, pager, search, table, time } from "../parts.js";
 import { about, detail } from "../trail.js";
 
-const ROWS = 100;
 const ACTIONS = [
   "task_created", "task_leased", "task_completed", "task_requeued", "task_cancelled", "task_released", "lease_expired",
   "tasks_removed", "worker_registered", "worker_updated", "worker_removed", "worker_offline", "worker_online",
@@ -15,16 +14,15 @@ const ACTIONS = [
 ];
 
 export function view(page) {
-  const actions = [["", t("filter.any")], ...ACTIONS.map((name) => [name, word("action", name)])];
   return {
     title: () => t("nav.activity"),
     load() {
       const given = ["action", "actor", "entity_id", "q", "cursor"].map((name) => [name, page.query.get(name)]);
-      return api.audit({ ...Object.fromEntries(given), limit: ROWS });
+      return api.audit({ ...Object.fromEntries(given), limit: length(page) });
     },
     render: ({ rows, next }) => [
       head(t("nav.activity"), t("activity.line")),
-      search(page, ["actor", "entity_id"], { action: actions }),
+      search(page, ["actor", "entity_id"], { action: [["", t("filter.any")], ...ACTIONS.map((name) => [name, word("action", name)])] }),
       rows.length ? trail(rows) : nothing(page, next),
       pager(page, next),
     ],

@@ -8,7 +8,7 @@ import { ask } from "../dialog.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
 import { count, span } from "../format.js";
-import { addresses, empty, facts, failure, field, head, link, note, section, status, table, time } from "../parts.js";
+import { addresses, empty, english, facts, failure, field, head, link, note, section, status, table, time } from "../parts.js";
 
 const LEASE_SECONDS = 3600;
 const LEAST_SECONDS = 60;
@@ -38,7 +38,7 @@ export function view(page) {
     const how = t("promote.means", { time: span(seconds * 1000), project: name });
     if (!(await ask(t("promote.ask", { node }), how, t("promote.do", { node })))) return null;
     const said = await api.promote(cid, { primary_node_id: node, lease_seconds: seconds });
-    return `${t("promote.done", { node, time: span(seconds * 1000) })} ${typeof said.detail === "string" ? said.detail : ""}`;
+    return [t("promote.done", { node, time: span(seconds * 1000) }), typeof said.detail === "string" && [" ", english(said.detail)]];
   };
 
   return {

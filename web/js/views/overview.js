@@ -3,8 +3,8 @@
 import * as api from "../api.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
-import { ago, clock, count } from "../format.js";
-import { STATUSES, capacity, empty, facts, head, link, mark, section, status, time } from "../parts.js";
+import { ago, count } from "../format.js";
+import { STATUSES, capacity, empty, english, facts, head, link, mark, section, status, time } from "../parts.js";
 import { entry } from "../trail.js";
 import { condition, howToAdd } from "../fleet.js";
 
@@ -12,16 +12,16 @@ export function view() {
   return {
     title: () => t("nav.overview"),
     async load() {
-      const [stats, workers, health, config, audit] = await Promise.all([
-        api.stats(), api.workers(), api.health(), api.config(), api.audit({ limit: 8 })]);
-      return { stats, workers: workers.rows, health, config, audit: audit.rows };
+      const [stats, workers, health, audit] = await Promise.all([
+        api.stats(), api.workers(), api.health(), api.audit({ limit: 8 })]);
+      return { stats, workers: workers.rows, health, audit: audit.rows };
     },
     render,
   };
 }
 
-function render({ stats, workers, health, config, audit }) {
-  const wrong = needs(stats, workers, health, config);
+function render({ stats, workers, health, audit }) {
+  const wrong = needs(stats, workers, health);
   const online = workers.filter((worker) => worker.status === "online");
   const slots = online.reduce((sum, worker) => sum + worker.capabilities.max_concurrency, 0);
   const used = online.reduce((sum, worker) => sum + worker.active_leases, 0);
@@ -43,7 +43,7 @@ function render({ stats, workers, health, config, audit }) {
 }
 
 /** What only a person can mend, the worst first. */
-function needs(stats, workers, health, config) {
+function needs(stats, workers, health) {
   const { failed = 0, dead = 0, queued = 0 } = stats.tasks.by_status;
   const found = [];
   const need = (kind, href, text, detail) =>
@@ -55,11 +55,11 @@ function needs(stats, workers, health, config) {
   if (failed) need("failed", "/tasks?status=failed", t("need.failed", { n: failed }));
   for (const worker of workers.filter((one) => one.cooling)) {
     const { code, until, message } = worker.cooling;
-    const why = `${word("code", code)}${message ? `: ${message}` : ""}`;
+    const why = [word("code", code), message && [": ", english(message)]];
     need("cooling", `/workers/${encodeURIComponent(worker.id)}`, t("need.cooling", { name: worker.id, when: ago(until) }), why);
   }
   if (health.membridge?.consecutiveFailures > 0) {
-    need("warn", "/settings", t("need.membridge"), health.membridge.lastError ?? config.membridge_server_url);
+    need("warn", "/settings", t("need.membridge"), health.membridge.lastError && english(health.membridge.lastError));
   }
   if (queued && !workers.some((worker) => worker.status === "online")) need("warn", "/workers", t("need.worker"));
   return found;
@@ -97,18 +97,18 @@ function chart(hour) {
   const worst = Math.max(2, ...failed);
   const tall = (n, scale, size) => Math.max(2, (n * size) / scale);
   const bar = (kind, at, y, height) => h("rect", { class: kind, x: at * 6 + 1, width: 4, y, height });
-  const minute = (at) => hour.minute - (completed.length - 1 - at) * 60_000;
+  const minutes = completed.map((n, at) => ({ n, bad: failed[at], ago: completed.length - 1 - at })).filter(({ n, bad }) => n || bad);
   const columns = [t("chart.minute"), word("status", "completed"), word("status", "failed")];
   return h("figure", { class: "chart" },
     h("svg", { viewBox: `0 0 360 ${UP + DOWN + 2}`, preserveAspectRatio: "none", "aria-hidden": "true" },
       completed.map((n, at) => n > 0 && bar("ok", at, UP - tall(n, most, UP), tall(n, most, UP))),
       h("rect", { class: "axis", x: 0, width: 360, y: UP, height: 1 }),
       failed.map((n, at) => n > 0 && bar("bad", at, UP + 2, tall(n, worst, DOWN)))),
-    h("div", { class: "ends", "aria-hidden": "true" }, h("span", null, clock(minute(0), "short")), h("span", null, t("chart.now"))),
+    h("div", { class: "ends", "aria-hidden": "true" }, h("span", null, t("time.ago.minute", { n: completed.length })), h("span", null, t("chart.now"))),
     h("figcaption", null, t("chart.sum", { completed: sum(completed), failed: sum(failed) })),
     h("table", { class: "sr" },
       h("caption", null, t("overview.hour")),
       h("thead", null, h("tr", null, columns.map((title) => h("th", { scope: "col" }, title)))),
-      h("tbody", null, completed.map((n, at) =>
-        h("tr", null, h("th", { scope: "row" }, clock(minute(at), "short")), h("td", null, n), h("td", null, failed[at]))))));
+      h("tbody", null, minutes.map((one) =>
+        h("tr", null, h("th", { scope: "row" }, one.ago ? t("time.ago.minute", { n: one.ago }) : t("chart.now")), h("td", null, one.n), h("td", null, one.bad))))));
 }

@@ -8,7 +8,7 @@ import { ask } from "../dialog.js";
 import { h } from "../h.js";
 import { LANGUAGES, choose, lang, t, word } from "../i18n.js";
 import { span } from "../format.js";
-import { act, choice, facts, field, head, section, status, time } from "../parts.js";
+import { act, choice, english, facts, field, head, section, status, time } from "../parts.js";
 import { setTheme, theme } from "../frame.js";
 
 export function view(page) {
@@ -59,7 +59,7 @@ export function view(page) {
         tested && told(tested, config),
         facts([t("settings.last_test"), time(config.last_test)],
           [t("settings.failures"), health.membridge?.consecutiveFailures ?? 0],
-          health.membridge?.lastError && [t("settings.last_error"), health.membridge.lastError])),
+          health.membridge?.lastError && [t("settings.last_error"), english(health.membridge.lastError)])),
       section(t("settings.look"), h("div", { class: "pair" },
         field(t("settings.language"), choice("language", lang(), Object.entries(LANGUAGES), async (event) => {
           await choose(event.target.value);
@@ -104,5 +104,5 @@ function told(result, config) {
     result.failed === "key"
       ? [line(true, t("test.reached", { url: config.membridge_server_url })), line(false, t("test.no_key"))]
       : line(false, t("test.not_reached", { url: config.membridge_server_url })),
-    h("li", { class: "small" }, result.detail ?? result.error));
+    h("li", { class: "small" }, english(result.detail ?? result.error)));
 }

@@ -6,11 +6,10 @@
 import * as api from "../api.js";
 import { ask } from "../dialog.js";
 import { h } from "../h.js";
-import { t, word } from "../i18n.js";
+import { lang, t, word } from "../i18n.js";
 import { count, firstLine } from "../format.js";
-import { STATUSES, act, button, empty, head, link, mark, pager, search, status, table, time } from "../parts.js";
+import { STATUSES, act, button, empty, head, length, link, mark, pager, search, status, table, time } from "../parts.js";
 
-const ROWS = 50;
 const FILTERS = ["agent_slug", "context_id", "worker_id", "q"];
 /** Which statuses a change of many can be about. */
 const CHANGES = {
@@ -63,6 +62,19 @@ export function view(page) {
       [t("task.attempts"), "number"], [t("task.priority"), "number"], [t("task.worker"), "name"], [t("task.age"), "number"]];
   };
 
+  /** What was shown of a task, until it changes. */
+  let shown = new Map();
+  const rowOf = (task) => {
+    const state = `${task.updated_at} ${task.status} ${chosen.has(task.id)} ${lang()}`;
+    const before = shown.get(task.id);
+    return before?.state === state ? before : { state, ...row(task) };
+  };
+  const rowsOf = (tasks) => {
+    const rows = tasks.map(rowOf);
+    shown = new Map(rows.map((one) => [one.key, one]));
+    return rows;
+  };
+
   const row = (task) => ({
     key: task.id,
     flash: task.status,
@@ -101,7 +113,7 @@ export function view(page) {
     moved: clear,
     concerns: (event) => !event.kind.startsWith("worker") && !event.kind.startsWith("con"),
     async load() {
-      const wanted = { ...given(["status", "cursor", ...FILTERS]), limit: ROWS };
+      const wanted = { ...given(["status", "cursor", ...FILTERS]), limit: length(page) };
       const [list, stats] = await Promise.all([api.tasks(wanted), api.stats()]);
       return { ...list, stats };
     },
@@ -112,7 +124,7 @@ export function view(page) {
         statuses(page, stats),
         search(page, ["agent_slug", "context_id", "worker_id"]),
         rows.length > 0 && chosen.size > 0 && bar(rows, next),
-        rows.length ? table(t("nav.tasks"), columns(rows), rows.map(row)) : nothing(page, filtered, next),
+        rows.length ? table(t("nav.tasks"), columns(rows), rowsOf(rows), "list") : nothing(page, filtered, next),
         pager(page, next),
       ];
     },

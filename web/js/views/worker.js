@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { ask } from "../dialog.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
-import { act, addresses, capacity, facts, head, id, link, note, section, status, table, tags, time } from "../parts.js";
+import { act, addresses, capacity, english, facts, head, id, link, note, section, status, table, tags, time } from "../parts.js";
 import { condition } from "../fleet.js";
 
 export function view(page) {
@@ -30,7 +30,7 @@ export function view(page) {
         draining && note("warn", h("p", null, t("worker.is_draining"))),
         cooling && note("warn",
           h("p", null, t("worker.is_cooling", { why: word("code", cooling.code) }), " ", time(cooling.until)),
-          cooling.message && h("p", { class: "small" }, cooling.message)),
+          cooling.message && h("p", { class: "small" }, english(cooling.message))),
         section(t("worker.leases"), held(data.leases)),
         section(t("worker.about"), described(data)),
         h("p", null, link(`/tasks?worker_id=${encodeURIComponent(name)}`, t("worker.tasks")), " · ",
