@@ -12,8 +12,12 @@ export function about({ entity_type, entity_id }) {
   return entity_type === "lease" ? id(entity_id) : null;
 }
 
-/** The server's words, with the ids in them shortened. */
-export const detail = (text) => english(text.split(/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/).map((part, n) => (n % 2 ? id(part) : part)));
+/** The server's words, with the ids in them shortened, and a way to the tasks. */
+export function detail(text) {
+  const parts = text.split(/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/);
+  const way = (n) => (/\btask $/i.test(parts[n - 1]) ? `/tasks/${parts[n]}` : undefined);
+  return english(parts.map((part, n) => (n % 2 ? id(part, way(n)) : part)));
+}
 
 /** An entry as one line of a short list. */
 export const entry = (row) =>

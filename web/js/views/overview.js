@@ -99,16 +99,17 @@ function chart(hour) {
   const bar = (kind, at, y, height) => h("rect", { class: kind, x: at * 6 + 1, width: 4, y, height });
   const minutes = completed.map((n, at) => ({ n, bad: failed[at], ago: completed.length - 1 - at })).filter(({ n, bad }) => n || bad);
   const columns = [t("chart.minute"), word("status", "completed"), word("status", "failed")];
+  if (!minutes.length) return h("p", { class: "muted" }, t("chart.quiet"));
   return h("figure", { class: "chart" },
+    h("figcaption", null, [["completed", completed], ["failed", failed]].map(([name, list]) => status(name, `${word("status", name)} ${count(sum(list))}`))),
     h("svg", { viewBox: `0 0 360 ${UP + DOWN + 2}`, preserveAspectRatio: "none", "aria-hidden": "true" },
       completed.map((n, at) => n > 0 && bar("ok", at, UP - tall(n, most, UP), tall(n, most, UP))),
       h("rect", { class: "axis", x: 0, width: 360, y: UP, height: 1 }),
       failed.map((n, at) => n > 0 && bar("bad", at, UP + 2, tall(n, worst, DOWN)))),
     h("div", { class: "ends", "aria-hidden": "true" }, h("span", null, t("time.ago.minute", { n: completed.length })), h("span", null, t("chart.now"))),
-    h("figcaption", null, t("chart.sum", { completed: sum(completed), failed: sum(failed) })),
-    h("table", { class: "sr" },
+    h("div", { class: "sr" }, h("table", null,
       h("caption", null, t("overview.hour")),
       h("thead", null, h("tr", null, columns.map((title) => h("th", { scope: "col" }, title)))),
       h("tbody", null, minutes.map((one) =>
-        h("tr", null, h("th", { scope: "row" }, one.ago ? t("time.ago.minute", { n: one.ago }) : t("chart.now")), h("td", null, one.n), h("td", null, one.bad))))));
+        h("tr", null, h("th", { scope: "row" }, one.ago ? t("time.ago.minute", { n: one.ago }) : t("chart.now")), h("td", null, one.n), h("td", null, one.bad)))))));
 }

@@ -95,15 +95,18 @@ export function view(page) {
           ["failed", "dead", "cancelled"].includes(now.status) && act(page, t("requeue"), requeue, { kind: "primary" }),
           h("a", { class: "button", href: `/tasks/new?from=${name}` }, t("task.again")),
           !done && act(page, t("cancel"), () => cancel(now), { kind: "bad" })),
-        waiting?.waiting && why(waiting),
-        result && outcomeOf(result, now),
-        !done && attempts.length > 0 && spoken(log, done),
-        section(t("task.prompt"), clipped(now.prompt, t("task.prompt"))),
-        section(t("task.attempts"), attempts.length ? timeline(attempts, result) : h("p", { class: "muted" }, t("attempt.none"))),
-        done && spoken(log, done),
-        described(now),
-        artifacts.length > 0 && section(t("task.artifacts"), files(artifacts)),
-        section(t("task.trail"), audit.length ? h("ul", { class: "trail" }, audit.map(entry)) : h("p", { class: "muted" }, t("activity.none"))),
+        h("div", { class: "aside" },
+          h("div", null,
+            waiting?.waiting && why(waiting),
+            result && outcomeOf(result, now),
+            !done && attempts.length > 0 && spoken(log, done),
+            section(t("task.prompt"), clipped(now.prompt, t("task.prompt"))),
+            section(t("task.attempts"), attempts.length ? timeline(attempts, result) : h("p", { class: "muted" }, t("attempt.none"))),
+            done && spoken(log, done)),
+          h("div", null,
+            described(now),
+            artifacts.length > 0 && section(t("task.artifacts"), files(artifacts)),
+            section(t("task.trail"), audit.length ? h("ul", { class: "trail" }, audit.map(entry)) : h("p", { class: "muted" }, t("activity.none"))))),
       ];
     },
   };
@@ -141,7 +144,7 @@ function described(now) {
     [t("task.labels"), tags(now.labels)],
     now.not_before && [t("task.not_before"), time(now.not_before)],
     [t("task.created"), time(now.created_at)],
-    ["id", h("code", null, now.id)],
+    ["id", h("code", { class: "whole" }, now.id)],
     now.context_hints.length > 0 && [t("task.hints"), h("ul", { class: "plainlist" }, now.context_hints.map((hint) => h("li", null, h("code", null, hint))))]));
 }
 
