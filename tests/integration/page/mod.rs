@@ -5,6 +5,7 @@
 mod figures;
 mod files;
 mod hosts;
+mod packing;
 mod sessions;
 mod words;
 

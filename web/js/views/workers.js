@@ -14,7 +14,7 @@ export function view() {
     render(list) {
       const online = list.filter((worker) => worker.status === "online").length;
       if (!list.length) return [head(t("nav.workers"), t("overview.nobody")), howToAdd()];
-      const columns = [[t("worker.name"), "wide"], [t("task.status")], [t("worker.capacity")], [t("worker.labels")], [t("worker.seen")], [t("worker.version")]];
+      const columns = [[t("worker.name"), "wide"], [t("task.status")], [t("worker.capacity")], [t("worker.labels"), "tagged"], [t("worker.seen")], [t("worker.version")]];
       return [
         head(t("nav.workers"), t("workers.line", { n: online, all: list.length })),
         table(t("nav.workers"), columns, list.map(row)),
