@@ -97,7 +97,7 @@ impl fmt::Display for Counts {
 /// operator's compaction, and more work.
 fn life(seed: u64, empty: &State) -> History {
     let mut driver =
-        Driver::new(seed, Image::default(), Image::default(), vec![empty.clone()]).to_s3();
+        Driver::new(seed, Image::default(), Image::default(), vec![empty.clone()]).with_s3();
     driver.start(Phase::Creation, NO_COMPACTION).expect(OPENS);
     work_and_move(&mut driver, 12);
     driver.stop();
@@ -204,7 +204,7 @@ fn live_on(
     let mut driver =
         Driver::new(dice.next(), hot, archive, allowed).knowing(history.shown(cut.at, found));
     if history.to_s3 {
-        driver = driver.to_s3();
+        driver = driver.with_s3();
     }
     let limits = if dice.one_in(3) { COMPACTION } else { NO_COMPACTION };
     driver.start(Phase::AfterPowerLoss, limits).map_err(|error| error.to_string())?;

@@ -5,6 +5,7 @@
 //! again (`again`).
 
 mod again;
+mod objects;
 
 use crate::disk::{Disk, Entry, Image, Tape, Which};
 use crate::power_loss::commands::{Answers, add_any};
@@ -12,11 +13,9 @@ use crate::power_loss::dice::Dice;
 use crate::power_loss::keyed::Keyed;
 use crate::power_loss::state::State;
 use bloom_runtime::clock::{Clock, ManualClock};
-use bloom_runtime::domain::{
-    IdempotencyKey, LeaseId, NewTask, Outcome, StoredObject, TaskId, TaskStatus,
-};
+use bloom_runtime::domain::{IdempotencyKey, LeaseId, NewTask, Outcome, TaskId, TaskStatus};
 use bloom_runtime::engine::{Command, Core, Retention, TaskView};
-use bloom_runtime::store::{Limits, ObjectRules, Store, StoreError};
+use bloom_runtime::store::{Limits, Store, StoreError};
 use redb::Database;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -25,7 +24,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 
 const NOW: i64 = 1_790_000_000_000;
-const TO_S3: ObjectRules = ObjectRules { uploads: true, keeps_inline: false, deletes: true };
 /// After so long every key is free.
 const KEYS_ARE_OVER_MS: u64 = 86_400_001;
 
@@ -142,11 +140,6 @@ pub struct Driver {
     to_s3: bool,
 }
 
-/// The outcome as it was before its content went to S3.
-pub fn without_content(outcome: &Outcome) -> Outcome {
-    Outcome { output: None, stored: None, ..outcome.clone() }
-}
-
 impl Driver {
     /// A driver of what these disks hold, which may be one of these states.
     pub fn new(seed: u64, hot: Image, archive: Image, before: Vec<State>) -> Driver {
@@ -182,12 +175,6 @@ impl Driver {
             keyed: Keyed::default(),
             to_s3: false,
         }
-    }
-
-    /// Contents go to S3 from now on.
-    pub fn to_s3(mut self) -> Driver {
-        self.to_s3 = true;
-        self
     }
 
     /// Takes over what another driver's outside knew when these steps were answered.
@@ -266,7 +253,7 @@ impl Driver {
         let (store, _) = Store::open_backends_within(disks.0, disks.1, limits)?;
         let store = Arc::new(store);
         if self.to_s3 {
-            store.keep_objects(TO_S3);
+            store.keep_objects(objects::RULES);
         }
         let opened = self.tape.len();
         let state = State::of(&store)?;
@@ -366,32 +353,6 @@ impl Driver {
         self.step(vec![Command::Removed { tasks, reply: oneshot::channel().0 }]);
     }
 
-    /// Notes of some contents that they lie in S3, and of some objects that they are gone.
-    pub fn note_objects(&mut self) {
-        self.enter(Phase::Store);
-        let begun = self.tape.len();
-        let query = self.core().query();
-        let most = 1 + self.dice.roll(4);
-        let done: Vec<_> = query
-            .waiting_uploads(0, most)
-            .expect("the disk works")
-            .iter()
-            .map(|row| {
-                let key = format!("artifact-{}", row.artifact);
-                let (bucket, sha256) = ("b".to_owned(), "cd".repeat(32));
-                (row.artifact, StoredObject { bucket, key, bytes: 1, sha256 })
-            })
-            .collect();
-        query.mark_stored(&done).expect("the disk works");
-        self.tape.mark();
-        let state = State::of(self.store()).expect("the disk works");
-        self.push(begun, self.tape.len(), state);
-        if self.dice.one_in(2) {
-            let gone = query.waiting_deletions(most).expect("the disk works");
-            query.mark_deleted(&gone).expect("the disk works");
-        }
-    }
-
     /// A batch of some commands, and what was answered.
     pub fn work(&mut self) {
         self.enter(Phase::Work);
@@ -446,11 +407,8 @@ impl Driver {
             let Ok(Ok(done)) = answer.try_recv() else { continue };
             let task = done.task.task.id;
             let known = self.completed.insert(lease, (task, done.outcome.clone()));
-            let is_same = |known: &Outcome| match done.outcome.stored.is_some() {
-                true => without_content(known) == without_content(&done.outcome),
-                false => *known == done.outcome,
-            };
-            assert!(known.is_none_or(|(_, known)| is_same(&known)), "{lease} (P7)");
+            let is_same = |(_, known)| objects::is_same(&known, &done.outcome);
+            assert!(known.is_none_or(is_same), "{lease} (P7)");
             self.must_tell_of(&done.outcome.artifact_id);
             self.last().completed.push((task, lease, done.outcome));
         }

@@ -2,7 +2,7 @@
 //!
 //! Not here: what is known (`workload`, `keyed`).
 
-use super::{Driver, without_content};
+use super::{Driver, objects};
 use crate::power_loss::commands::{Answers, complete, create, hand_back};
 use bloom_runtime::domain::CompletionStatus;
 
@@ -21,11 +21,7 @@ impl Driver {
             let answer = answers.completed.remove(0).1.try_recv().map_err(|_| "no answer")?;
             let answer =
                 answer.map_err(|error| format!("complete again under {lease}: {error}"))?;
-            let is_same = match answer.outcome.stored.is_some() {
-                true => without_content(&answer.outcome) == without_content(&outcome),
-                false => answer.outcome == outcome,
-            };
-            if !is_same {
+            if !objects::is_same(&outcome, &answer.outcome) {
                 return Err(format!("complete again under {lease} gave another answer"));
             }
             if self.last().state != before {
