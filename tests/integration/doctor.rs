@@ -35,8 +35,8 @@ fn examine(data: &Path, more: &[&str]) -> Ended {
 }
 
 fn contents(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = std::fs::read_dir(data).unwrap().map(|file| file.unwrap().path());
-    files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    let entries = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
 /// A directory after orderly work: task 1 completed and task 2 failed, both in the archive; task 3
