@@ -58,7 +58,7 @@ pub fn check(flags: &ServeFlags) -> u8 {
 
 fn describe(config: &Config) -> Result<(), Failure> {
     let mut out = io::stdout();
-    let lines = description(config)?.into_iter().chain(config.notes());
+    let lines = description(config, &SystemClock::new())?.into_iter().chain(config.notes());
     for line in lines.chain(["configuration is usable".to_owned()]) {
         // A reader that is gone has read enough.
         let _ = writeln!(out, "{line}");
@@ -220,7 +220,7 @@ async fn run(
     let (grant, pushing) = pushing.unzip();
     app.pusher = grant;
 
-    for line in description(config)?.into_iter().skip(1).chain(config.notes()) {
+    for line in description(config, &*clock)?.into_iter().skip(1).chain(config.notes()) {
         say(line);
     }
     say(contents(engine, opened));
@@ -348,7 +348,7 @@ fn membridge(config: &Config, saved: Settings, clock: Arc<dyn Clock>, dialer: Di
 }
 
 /// What the server does, from its configuration alone; the address first.
-fn description(config: &Config) -> Result<Vec<String>, Failure> {
+fn description(config: &Config, clock: &dyn Clock) -> Result<Vec<String>, Failure> {
     let authentication = match config.runtime_api_key {
         Some(_) => "authentication: on, X-Runtime-API-Key is required",
         None => "authentication: off",
@@ -360,7 +360,7 @@ fn description(config: &Config) -> Result<Vec<String>, Failure> {
         format!("data directory: {}", config.data_dir.display()),
         authentication.to_owned(),
     ];
-    lines.extend(doors::description(config)?);
+    lines.extend(doors::description(config, clock)?);
     Ok(lines)
 }
 

@@ -127,10 +127,10 @@ impl Listening {
     }
 }
 
-/// What `check` and a start say about TLS.
-pub fn description(config: &Config) -> Result<Option<String>, Failure> {
+/// What `check` and a start say about TLS, warnings too.
+pub fn description(config: &Config, clock: &dyn Clock) -> Result<Vec<String>, Failure> {
     let identity = match &config.tls.own {
-        None => return Ok(None),
+        None => return Ok(Vec::new()),
         Some(OwnCertificate::Files(_)) => given_identity(config)?,
         Some(OwnCertificate::SelfSigned) => {
             let files = self_signed::files(&config.data_dir);
@@ -138,8 +138,11 @@ pub fn description(config: &Config) -> Result<Option<String>, Failure> {
             is_there.then(|| Identity::read(files)).transpose().map_err(unusable)?
         }
     };
-    let unmade = || "certificate: self-signed, will be made at the first start".to_owned();
-    Ok(Some(identity.map_or_else(unmade, |identity| identity.description())))
+    let Some(identity) = identity else {
+        return Ok(vec!["certificate: self-signed, will be made at the first start".into()]);
+    };
+    let worry = identity.worry(seconds(clock));
+    Ok([identity.description()].into_iter().chain(worry).collect())
 }
 
 fn given_identity(config: &Config) -> Result<Option<Identity>, Failure> {
@@ -177,17 +180,16 @@ impl Keeper {
         Keeper { identity, hangups }
     }
 
-    /// Until the stop; warns now, after each reading, and daily.
+    /// Until the stop; warns after each reading, and daily.
     pub async fn run(mut self, clock: Arc<dyn Clock>, mut stopping: watch::Receiver<bool>) {
-        let now = || u64::try_from(clock.now().wall / 1000).unwrap_or_default();
         loop {
-            if let Some(worry) = self.identity.worry(now()) {
-                log::warn!("{worry}");
-            }
             tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
-                Some(()) = hung_up(&mut self.hangups) => self.read_again(now()),
+                Some(()) = hung_up(&mut self.hangups) => self.read_again(seconds(&*clock)),
                 () = tokio::time::sleep(LOOKED_AT_EVERY) => {}
+            }
+            if let Some(worry) = self.identity.worry(seconds(&*clock)) {
+                log::warn!("{worry}");
             }
         }
     }
@@ -199,6 +201,10 @@ impl Keeper {
             Err(fault) => log::error!("the certificate stays as it was: {fault}"),
         }
     }
+}
+
+fn seconds(clock: &dyn Clock) -> u64 {
+    u64::try_from(clock.now().wall / 1000).unwrap_or_default()
 }
 
 async fn hung_up(hangups: &mut Option<Signal>) -> Option<()> {

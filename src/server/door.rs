@@ -4,7 +4,7 @@
 //! bounded like all strangers (`http::places`), and the oldest make room; who speaks http to the port of
 //! https is told so. Not here: which certificate (`tls`).
 
-use super::wire::Wire;
+use super::wire::{Rationed, Wire};
 use crate::api::Way;
 use rustls::ServerConfig;
 use std::net::SocketAddr;
@@ -17,6 +17,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// From a handshake's first byte to its last.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// What a client may send until it is through. A usual one sends 2 KiB; rustls would keep 64.
+const HANDSHAKE_BYTES: usize = 12 << 10;
 /// Bytes that a connection encrypts ahead of a client that does not read.
 const UNSENT_BYTES: usize = 32 << 10;
 /// The first byte of everything that speaks TLS: a handshake record.
@@ -59,9 +61,13 @@ impl Door {
             return None;
         }
         let limit = |tls: &mut rustls::ServerConnection| tls.set_buffer_limit(Some(UNSENT_BYTES));
-        let handshake = TlsAcceptor::from(config).accept_with(stream, limit);
+        let rationed = Rationed { stream, left: HANDSHAKE_BYTES };
+        let handshake = TlsAcceptor::from(config).accept_with(rationed, limit);
         match timeout(HANDSHAKE_TIME, handshake).await {
-            Ok(Ok(stream)) => Some(Wire::Tls(Box::new(stream))),
+            Ok(Ok(mut stream)) => {
+                stream.get_mut().0.left = usize::MAX;
+                Some(Wire::Tls(Box::new(stream)))
+            }
             Ok(Err(error)) => {
                 log::debug!("TLS with {peer} failed: {error}");
                 None

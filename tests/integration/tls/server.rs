@@ -162,6 +162,27 @@ fn a_thousand_half_open_handshakes_hinder_nobody() {
     }
 }
 
+#[test]
+fn a_hello_without_end_is_hung_up_on() {
+    let server = self_signed().env("LOG_LEVEL", "debug").start();
+    let mut stream = TcpStream::connect(server.address()).expect("it is let in");
+    stream.set_read_timeout(Some(crate::harness::PATIENCE)).expect("a socket");
+    // A hello of 60,000 bytes in records of 1,000, of which the last never comes.
+    let mut hello = b"\x01\x00\xea\x60\x03\x03".to_vec();
+    hello.resize(50_000, 0);
+    for part in hello.chunks(1_000) {
+        let record = [b"\x16\x03\x01\x03\xe8".as_slice(), part].concat();
+        if stream.write_all(&record).is_err() {
+            break;
+        }
+    }
+    let end = stream.read(&mut [0; 1024]);
+    assert!(!matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock));
+    // Not for its time, which is over after 10 s.
+    let said = server.wait_until_said("TLS with 127.0.0.1");
+    assert!(said.contains("failed: ") && !said.contains("took longer"), "{said}");
+}
+
 fn resident_kib(server: &Server) -> usize {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
