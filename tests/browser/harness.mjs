@@ -87,6 +87,13 @@ export async function startFleet({ key } = {}) {
       });
       return answer.json();
     },
+    /** Returns a file, as the holder of the lease does. */
+    async give(task, lease, name, content) {
+      const answer = await fetch(`${url}/api/runtime/llm-tasks/${task}/artifacts?lease_id=${lease}&name=${encodeURIComponent(name)}`, {
+        method: "POST", body: content, headers: { "content-type": "text/markdown", ...(key ? { "x-runtime-api-key": key } : {}) },
+      });
+      return answer.json();
+    },
     task: (fields) => fleet.api("POST", "/llm-tasks", { context_id: "garden", agent_slug: "writer", ...fields }),
     until: (id, status) => eventually(`${id} ${status}`, async () => (await fleet.api("GET", `/llm-tasks/${id}`)).status === status),
     async stop() {

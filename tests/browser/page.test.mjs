@@ -4,6 +4,7 @@
 // with an empty console. Not here: how the server serves files and sessions (tests/integration/page).
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { furnish, SCRIPT } from "./fixtures.mjs";
 import { axeSource, eventually, startBrowser, startFleet } from "./harness.mjs";
@@ -104,6 +105,23 @@ test("a failed task is requeued from its page and its attempts are told", () => 
   await button(page, "Requeue").click();
   await page.locator(".timeline li").nth(1).waitFor();
   await page.locator(".head [data-status=failed]").waitFor();
+}));
+
+test("a file that a worker returned is there while the task runs, under its name, and is saved as it came", () => visit({}, async (page) => {
+  await fleet.api("POST", "/workers", { name: "draws", capabilities: { labels: ["draws"] } });
+  const { id } = await fleet.task({ prompt: "Draw the beds", labels: ["draws"] });
+  const { lease } = await fleet.api("POST", `/llm-tasks/${id}/lease`, { worker_id: "draws" });
+  const file = await fleet.give(id, lease.id, `план ${SCRIPT}.md`.replaceAll("/", ""), "# Beds\n".repeat(300));
+  assert.equal(file.bytes, 2100);
+  await open(page, `/tasks/${id}`);
+  const files = page.locator(".plainlist");
+  await files.getByText("план <script>").waitFor();
+  await files.getByText("2.1 kB").waitFor();
+  const saving = page.waitForEvent("download");
+  await files.getByRole("link", { name: "Download" }).click();
+  const saved = await saving;
+  assert.equal(readFileSync(await saved.path(), "utf8"), "# Beds\n".repeat(300));
+  await fleet.api("POST", `/llm-tasks/${id}/cancel`);
 }));
 
 test("why a task waits is said for each worker", () => visit({}, async (page) => {

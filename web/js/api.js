@@ -78,7 +78,7 @@ export const task = (id) => get(`${TASKS}/${part(id)}`);
 export const attempts = (id) => get(`${TASKS}/${part(id)}/attempts`);
 export const waiting = (id) => get(`${TASKS}/${part(id)}/waiting`);
 export const result = (id) => get(`${TASKS}/${part(id)}/result`);
-export const artifacts = (id) => list(`${API}/artifacts`, { task_id: id, limit: 20 });
+export const artifacts = (id) => list(`${API}/artifacts`, { task_id: id, limit: 50 });
 export const createTask = (fields, key) => post(TASKS, fields, { "idempotency-key": key });
 export const requeue = (id) => post(`${TASKS}/${part(id)}/requeue`);
 export const cancel = (id) => post(`${TASKS}/${part(id)}/cancel`);

@@ -28,10 +28,10 @@ export const exact = (ms) => format(Intl.DateTimeFormat, { dateStyle: "medium", 
 export const clock = (ms, timeStyle = "medium") => format(Intl.DateTimeFormat, { timeStyle }).format(ms);
 
 function parts(ms) {
-  const size = Math.abs(ms);
-  if (size < MINUTE) return [Math.round(ms / SECOND), "second"];
-  if (size < HOUR) return [Math.trunc(ms / MINUTE), "minute"];
-  if (size < DAY) return [Math.trunc(ms / HOUR), "hour"];
+  const far = Math.abs(ms);
+  if (far < MINUTE) return [Math.round(ms / SECOND), "second"];
+  if (far < HOUR) return [Math.trunc(ms / MINUTE), "minute"];
+  if (far < DAY) return [Math.trunc(ms / HOUR), "hour"];
   return [Math.trunc(ms / DAY), "day"];
 }
 
@@ -43,6 +43,9 @@ export function ago(ms) {
 }
 
 const unit = (n, name) => count(n, { style: "unit", unit: name, unitDisplay: "short", maximumFractionDigits: 1 });
+
+/** How large something is. */
+export const size = (bytes) => (bytes < 1000 ? unit(bytes, "byte") : bytes < 1e6 ? unit(bytes / 1000, "kilobyte") : unit(bytes / 1e6, "megabyte"));
 
 /** How long something took, in its two largest units. */
 export function span(ms) {

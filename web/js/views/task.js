@@ -6,7 +6,7 @@ import * as api from "../api.js";
 import { ask } from "../dialog.js";
 import { h } from "../h.js";
 import { t, word } from "../i18n.js";
-import { clock, count, firstLine, money, short, span } from "../format.js";
+import { clock, count, firstLine, money, short, size, span } from "../format.js";
 import { follow } from "../live.js";
 import { act, facts, head, id, link, note, section, status, table, tags, text, time } from "../parts.js";
 import { entry } from "../trail.js";
@@ -28,9 +28,10 @@ export function view(page) {
 
   /** The result and artifacts change only with the task. */
   const outcome = async (now, attempts) => {
-    if (!attempts.some((one) => one.artifact_id)) return { result: null, artifacts: [] };
+    if (attempts.length === 0) return { result: null, artifacts: [] };
     if (known?.at !== now.updated_at) {
-      const [result, artifacts] = await Promise.all([api.result(name).catch(missing), api.artifacts(name)]);
+      const ended = attempts.some((one) => one.artifact_id);
+      const [result, artifacts] = await Promise.all([ended ? api.result(name).catch(missing) : null, api.artifacts(name)]);
       known = { at: now.updated_at, result, artifacts: artifacts.rows };
     }
     return known;
@@ -208,7 +209,8 @@ function outcomeOf(result, now) {
     result.output === null && result.error_message === null && note("warn", h("p", null, t("task.no_output"))));
 }
 
+/** What workers returned goes by its name, an output by its kind. */
 const files = (artifacts) => h("ul", { class: "plainlist" }, artifacts.map((file) =>
-  h("li", { key: file.id }, h("code", null, file.type), " ", id(file.id), " · ", time(file.created_at), " ",
-    file.content === null ? h("span", { class: "muted" }, t("artifact.empty")) : [t("artifact.size", { n: file.content.length }), " ", download(api.contentAddress(file.id))],
+  h("li", { key: file.id }, file.name ? h("strong", null, file.name) : h("code", null, file.type), " ", id(file.id), " · ", time(file.created_at), " · ",
+    file.bytes === null ? h("span", { class: "muted" }, t("artifact.empty")) : [size(file.bytes), file.url && ` · ${t("artifact.in_s3")}`, " ", download(api.contentAddress(file.id))],
     file.tags.length > 0 && [" ", tags(file.tags)])));
