@@ -6,6 +6,7 @@
 //! the environment or a file alone.
 
 mod groups;
+mod like_serve;
 pub mod people;
 mod values;
 mod worker;
@@ -13,12 +14,13 @@ mod worker;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use argh::{ArgsInfo, FromArgs, SubCommand, SubCommands};
+use argh::{ArgsInfo, FromArgs, SubCommands};
 
 pub use worker::WorkerFlags;
 
 use crate::exit;
 pub use groups::all_commands;
+use like_serve::{CheckFlags, HealthFlags, LikeServe};
 use people::PeopleCommand;
 pub use values::{SHELLS, STATUSES};
 
@@ -27,6 +29,7 @@ pub use values::{SHELLS, STATUSES};
 pub enum Command {
     Serve(ServeFlags),
     Check(ServeFlags),
+    Health(ServeFlags),
     Worker(WorkerFlags),
     Compact(CompactFlags),
     Doctor(DoctorFlags),
@@ -110,19 +113,20 @@ impl ArgsInfo for Subcommand {
 enum MachineCommand {
     Serve(ServeFlags),
     Check(CheckFlags),
+    Health(HealthFlags),
     Worker(WorkerFlags),
     Compact(CompactFlags),
     Doctor(DoctorFlags),
 }
 
 /// Start the server, and with --worker a worker in the same process.
-#[derive(FromArgs, ArgsInfo, Debug, Default, PartialEq)]
+#[derive(Clone, FromArgs, ArgsInfo, Debug, Default, PartialEq)]
 #[argh(
     subcommand,
     name = "serve",
     help_triggers("-h", "--help", "help"),
-    note = "`serve` starts the server. `check` takes the same flags, checks the configuration, says \
-            what `serve` would do, and starts nothing.",
+    note = "`serve` starts the server. `check` and `health` take the same flags: the one says what \
+            `serve` would do, the other asks the server that it started. They start nothing.",
     note = "Flags win over the environment, the environment over the env file. Keys are never flags: \
             set RUNTIME_API_KEY and MEMBRIDGE_ADMIN_KEY, or RUNTIME_API_KEY_FILE and so on.",
     example = "{command_name} --data-dir /srv/bloom --host 0.0.0.0 --port 5000",
@@ -173,36 +177,6 @@ impl ServeFlags {
         let agents = self.agents.as_ref().map(|_| "--agents");
         name.or(concurrency).or(claude).or(agents)
     }
-}
-
-/// The flags of `serve` under another name.
-struct CheckFlags(ServeFlags);
-
-impl FromArgs for CheckFlags {
-    fn from_args(command_name: &[&str], args: &[&str]) -> Result<Self, argh::EarlyExit> {
-        let described = |mut exit: argh::EarlyExit| {
-            let (of_serve, own) = (ServeFlags::COMMAND.description, Self::COMMAND.description);
-            exit.output = exit.output.replacen(of_serve, own, 1);
-            exit
-        };
-        ServeFlags::from_args(command_name, args).map(CheckFlags).map_err(described)
-    }
-}
-
-impl ArgsInfo for CheckFlags {
-    fn get_args_info() -> argh::CommandInfoWithArgs {
-        let info = ServeFlags::get_args_info();
-        let argh::CommandInfo { name, description, .. } = Self::COMMAND;
-        argh::CommandInfoWithArgs { name, description, ..info }
-    }
-}
-
-impl SubCommand for CheckFlags {
-    const COMMAND: &'static argh::CommandInfo = &argh::CommandInfo {
-        name: "check",
-        short: &'\0',
-        description: "Check the configuration and say what `serve` would do.",
-    };
 }
 
 impl ServeFlags {
@@ -286,13 +260,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, EarlyE
         Some(Subcommand::People(command)) => Command::People(command),
         Some(Subcommand::Machine(command)) => match command {
             MachineCommand::Serve(flags) => Command::Serve(flags),
-            MachineCommand::Check(CheckFlags(flags)) => Command::Check(flags),
+            MachineCommand::Check(LikeServe(flags, ..)) => Command::Check(flags),
+            MachineCommand::Health(LikeServe(flags, ..)) => Command::Health(flags),
             MachineCommand::Worker(flags) => Command::Worker(flags),
             MachineCommand::Compact(flags) => Command::Compact(flags),
             MachineCommand::Doctor(flags) => Command::Doctor(flags),
         },
     };
-    if let Command::Serve(flags) | Command::Check(flags) = &command
+    if let Command::Serve(flags) | Command::Check(flags) | Command::Health(flags) = &command
         && let Some(orphan) = flags.orphan()
     {
         return Err(usage(&format!("{orphan} needs --worker beside it")));

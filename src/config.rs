@@ -18,6 +18,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod values;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use retention::Keeping;
 pub use secret::Secret;
 pub use sources::{DEFAULT_ENV_FILE, ReadFile, environment_for_children};
 pub use tls::{BELIEVED_BY, Believed, OwnCertificate, TlsConfig};
+pub use values::Values;
 pub use worker::WorkerConfig;
 
 use crate::cli::ServeFlags;
@@ -90,6 +92,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// Names that lost to another form of the same setting.
     ignored: Vec<String>,
+    /// All of it as it was read.
+    pub values: Values,
 }
 
 /// Where artifacts are to be kept outside of the embedded store.
@@ -169,7 +173,8 @@ impl Config {
                 .unwrap_or_default(),
             agents: worker::agents(flags.agents.as_deref(), read_file)?,
             tls: TlsConfig::load(&sources)?,
-            ignored: sources.into_ignored(),
+            ignored: sources.ignored(),
+            values: sources.into_values(),
         })
     }
 

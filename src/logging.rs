@@ -27,7 +27,8 @@ thread_local! {
 /// Makes `log`'s macros print lines of `level` and above. For `main`, once; a second call changes
 /// nothing.
 pub fn start(level: LevelFilter) {
-    let inner = SimpleLogger::new().with_level(level).with_utc_timestamps();
+    // `log` itself keeps the level, so that it can change later.
+    let inner = SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps();
     if log::set_boxed_logger(Box::new(Guarded::new(inner))).is_err() {
         return;
     }

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Serve(flags)) => run::serve(&flags),
         Ok(Command::Check(flags)) => run::check(&flags),
+        Ok(Command::Health(flags)) => run::health(&flags),
         Ok(Command::Worker(flags)) => run::work(&flags),
         Ok(Command::Compact(flags)) => compaction::compact(&flags),
         Ok(Command::Doctor(flags)) => doctor::doctor(&flags),

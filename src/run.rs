@@ -5,6 +5,9 @@
 //! Not here: what each part does.
 
 mod doors;
+mod health;
+mod reload;
+mod signals;
 
 use crate::api::{App, SignIns};
 use crate::background::push::{self, Pusher};
@@ -22,13 +25,13 @@ use crate::worker::{self, Stop};
 use crate::{exit, logging, server};
 use doors::{Doors, Keeper};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signals::Signals;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -65,6 +68,8 @@ fn describe(config: &Config) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+pub use health::health;
 
 /// `bloom-runtime worker`: runs until SIGTERM or SIGINT.
 pub fn work(flags: &WorkerFlags) -> u8 {
@@ -112,6 +117,10 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 fn try_work(flags: &WorkerFlags) -> Result<(), Failure> {
     let config = config::WorkerConfig::from_process(flags).map_err(unusable)?;
+    if flags.check {
+        say("configuration is usable");
+        return Ok(());
+    }
     logging::start(config.log_level);
     let stop = Arc::new(Stop::new());
     let (asked, runtime) = (stop.clone(), runtime()?);
@@ -237,6 +246,7 @@ async fn run(
     listening.lines().iter().for_each(say);
     let url = listening.url_from_here();
     let (app, places) = (Arc::new(app), server::places());
+    tokio::spawn(reload::run(flags.clone(), config.clone(), app.clone()));
     let mut serving = JoinSet::new();
     for (listener, door) in listening.doors {
         let (app, clock, stopping) = (app.clone(), clock.clone(), stopping.clone());
@@ -300,30 +310,6 @@ fn duties(
     duties.spawn(connection::run(engine(), membridge.clone(), stopping()));
     duties.spawn(sync::run(engine(), membridge.clone(), config.membridge_sync_seconds, stopping()));
     duties
-}
-
-/// What asks the process to end; one that comes while nobody waits is not lost.
-struct Signals(Option<(Signal, Signal)>);
-
-impl Signals {
-    fn listen() -> Signals {
-        let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let (Ok(terminate), Ok(interrupt)) = streams else {
-            log::error!("signals cannot be heard; only SIGKILL will stop this process");
-            return Signals(None);
-        };
-        Signals(Some((terminate, interrupt)))
-    }
-
-    async fn next(&mut self) {
-        let Some((terminate, interrupt)) = &mut self.0 else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    }
 }
 
 /// Saved settings win over the environment's; each key belongs to its own address.

@@ -9,7 +9,7 @@ use super::TopLevel;
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Tasks", &["submit", "tasks", "task", "result", "log", "cancel", "requeue"]),
     ("Fleet", &["workers", "drain", "undrain", "stats", "audit", "retention"]),
-    ("Server and worker", &["serve", "worker", "check"]),
+    ("Server and worker", &["serve", "worker", "check", "health"]),
     ("Upkeep", &["doctor", "compact", "completions"]),
 ];
 

@@ -65,6 +65,9 @@ pub struct WorkerFlags {
     /// settings file (default /etc/bloom-runtime.env, which may be absent)
     #[argh(option, arg_name = "file")]
     pub env_file: Option<PathBuf>,
+    /// check these flags and the settings, and start nothing
+    #[argh(switch)]
+    pub check: bool,
 }
 
 fn grace(value: &str) -> Result<u64, String> {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use super::env_file::{self, Entry};
 use super::error::{ConfigError, shown};
 use super::secret::Secret;
+use super::values::Values;
 
 /// Read when no `--env-file` is given; it may be absent.
 pub const DEFAULT_ENV_FILE: &str = "/etc/bloom-runtime.env";
@@ -84,6 +85,7 @@ pub struct Sources<'a> {
     file_path: &'a Path,
     read_file: ReadFile<'a>,
     ignored: RefCell<Vec<String>>,
+    values: RefCell<Values>,
 }
 
 /// A value that is not empty, and how to name its place to a person.
@@ -102,13 +104,16 @@ impl<'a> Sources<'a> {
     ) -> Result<Self, ConfigError> {
         let (file_path, text) = file_text.unwrap_or((Path::new(DEFAULT_ENV_FILE), ""));
         let file = env_file::parse(file_path, text, is_known)?;
-        Ok(Sources { env, file, file_path, read_file, ignored: RefCell::default() })
+        let (ignored, values) = (RefCell::default(), RefCell::default());
+        Ok(Sources { env, file, file_path, read_file, ignored, values })
     }
 
     /// The value of a setting without the blanks around it; `None` when it is set nowhere.
     pub fn value(&self, name: &str) -> Option<Found> {
         let found = self.in_env(name).or_else(|| self.in_file(name))?;
-        Some(Found { value: found.value.trim().to_owned(), ..found })
+        let value = found.value.trim().to_owned();
+        self.values.borrow_mut().note(name, &value);
+        Some(Found { value, ..found })
     }
 
     /// A setting put through `parse`, whose error is the fault in words.
@@ -133,6 +138,14 @@ impl<'a> Sources<'a> {
     /// # Errors
     /// The file cannot be read or holds nothing: an empty key would switch authentication off unseen.
     pub fn secret(&self, name: &str) -> Result<Option<(Secret, String)>, ConfigError> {
+        let found = self.find_secret(name)?;
+        if let Some((secret, _)) = &found {
+            self.values.borrow_mut().note(name, secret.expose());
+        }
+        Ok(found)
+    }
+
+    fn find_secret(&self, name: &str) -> Result<Option<(Secret, String)>, ConfigError> {
         let file_name = format!("{name}_FILE");
         let chosen = match (self.in_env(name), self.in_env(&file_name)) {
             (None, None) => (self.in_file(name), self.in_file(&file_name)),
@@ -188,8 +201,13 @@ impl<'a> Sources<'a> {
     }
 
     /// Names that were set but lost to another form of the same setting.
-    pub fn into_ignored(self) -> Vec<String> {
-        self.ignored.into_inner()
+    pub fn ignored(&self) -> Vec<String> {
+        self.ignored.borrow().clone()
+    }
+
+    /// All that was asked for so far, as it was found.
+    pub fn into_values(self) -> Values {
+        self.values.into_inner()
     }
 
     fn in_env(&self, name: &str) -> Option<Found> {

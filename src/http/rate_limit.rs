@@ -65,14 +65,25 @@ impl RateLimiter {
     /// `per_minute` for callers without a valid key; 0 switches every limit off. `authenticated` for
     /// callers with one; 0 means no limit for them.
     pub fn new(per_minute: u32, authenticated: u32) -> Self {
+        let mut limiter = RateLimiter {
+            open: Table::default(),
+            wrong: Table::default(),
+            authenticated: Table::default(),
+            test_connection: Table::default(),
+            sign_in: Table::default(),
+        };
+        limiter.set_limits(per_minute, authenticated);
+        limiter
+    }
+
+    /// Other limits from now on, with what has been counted so far.
+    pub fn set_limits(&mut self, per_minute: u32, authenticated: u32) {
         let unless_off = |limit| if per_minute == 0 { 0 } else { limit };
-        RateLimiter {
-            open: Table::new(per_minute),
-            wrong: Table::new(per_minute),
-            authenticated: Table::new(unless_off(authenticated)),
-            test_connection: Table::new(unless_off(TEST_CONNECTION_PER_MINUTE)),
-            sign_in: Table::new(unless_off(WRONG_SIGN_INS_PER_MINUTE)),
-        }
+        self.open.limit = per_minute;
+        self.wrong.limit = per_minute;
+        self.authenticated.limit = unless_off(authenticated);
+        self.test_connection.limit = unless_off(TEST_CONNECTION_PER_MINUTE);
+        self.sign_in.limit = unless_off(WRONG_SIGN_INS_PER_MINUTE);
     }
 
     /// Counts one request. `None`: this class has no limit.
@@ -116,6 +127,7 @@ struct Window {
     used: u32,
 }
 
+#[derive(Default)]
 struct Table {
     limit: u32,
     windows: HashMap<Client, Window>,
@@ -124,15 +136,6 @@ struct Table {
 }
 
 impl Table {
-    fn new(limit: u32) -> Self {
-        Table {
-            limit,
-            windows: HashMap::new(),
-            overflow: Window::default(),
-            next_sweep: Mono::default(),
-        }
-    }
-
     fn count(&mut self, client: Client, now: Mono) -> Verdict {
         let is_full = self.windows.len() >= MAX_ADDRESSES;
         if is_full && now >= self.next_sweep && !self.windows.contains_key(&client) {

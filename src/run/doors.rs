@@ -118,13 +118,18 @@ impl Listening {
 
     /// Where a worker on this machine finds the server.
     pub fn url_from_here(&self) -> String {
-        let host = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            ip => ip,
-        };
-        format!("{}://{}", self.scheme(), SocketAddr::new(host, self.address.port()))
+        url_from_here(self.scheme(), self.address)
     }
+}
+
+/// Where this machine itself reaches what listens on `address`.
+pub fn url_from_here(scheme: &str, address: SocketAddr) -> String {
+    let host = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("{scheme}://{}", SocketAddr::new(host, address.port()))
 }
 
 /// What `check` and a start say about TLS, warnings too.

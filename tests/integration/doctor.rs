@@ -36,7 +36,10 @@ fn examine(data: &Path, more: &[&str]) -> Ended {
 
 fn contents(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    entries
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
 }
 
 /// A directory after orderly work: task 1 completed and task 2 failed, both in the archive; task 3

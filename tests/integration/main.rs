@@ -36,6 +36,7 @@ mod people;
 mod probes;
 mod push;
 mod recorded;
+mod reload;
 mod retention;
 mod steps;
 mod tidy;

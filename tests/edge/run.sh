@@ -1,0 +1,98 @@
+#!/bin/sh
+# The service, the installer and nginx with the real thing: Debian's OpenRC and nginx in a tree of their own,
+# and a tree of busybox and OpenRC, which is what Alpine is. Needs root and namespaces; says so and fails
+# where they are not. The trees are kept in .tools/edge; each test gets a fresh layer over one.
+#   sh tests/edge/run.sh [TEST...]     a TEST is TREE/FILE, such as debian/service
+set -eu
+cd "$(dirname "$0")/../.."
+project=$PWD
+trees=$project/.tools/edge
+
+[ "$(id -u)" = 0 ] || { echo "tests/edge: these tests need root, to make trees and namespaces" >&2; exit 77; }
+unshare --mount --pid --net --fork true 2>/dev/null || {
+    echo "tests/edge: this machine permits no namespaces (unshare --mount --pid --net)" >&2
+    exit 69
+}
+missing=''
+for pair in debootstrap:debootstrap busybox:busybox-static shellcheck:shellcheck openssl:openssl strip:binutils; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+done
+# shellcheck disable=SC2086 # several packages
+if [ -n "$missing" ]; then
+    command -v apt-get >/dev/null 2>&1 || { echo "please install:$missing" >&2; exit 69; }
+    echo "== installing$missing"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing
+fi
+
+# A tree that is there is whole: it gets its name last.
+make_debian() { # of version 13, whose OpenRC is as new as Alpine's
+    echo "== making a Debian tree with OpenRC and nginx, once"
+    {
+        debootstrap --variant=minbase --include=openrc,systemd-standalone-sysusers trixie "$1" \
+            "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" &&
+            cp /etc/resolv.conf "$1/etc/" &&
+            DEBIAN_FRONTEND=noninteractive chroot "$1" sh -ec 'apt-get update
+                apt-get install -y --no-install-recommends curl procps logrotate nginx-light'
+    } >"$trees/debian.log" 2>&1 || { tail -n 20 "$trees/debian.log" >&2; return 1; }
+    rm -rf "$1/var/cache/apt" "$1/var/lib/apt/lists" "$1/usr/share/doc" "$1/usr/share/locale"
+}
+make_busybox() {
+    echo "== making a tree of busybox and OpenRC, once"
+    for folder in bin dev etc/init.d etc/conf.d etc/runlevels home lib/rc proc root run sbin sys tmp usr/bin usr/sbin var/lib var/log; do
+        mkdir -p "$1/$folder"
+    done
+    chmod 1777 "$1/tmp"
+    cp "$(command -v busybox)" "$1/bin/busybox"
+    for applet in $("$1/bin/busybox" --list-full); do
+        mkdir -p "$1/$(dirname "$applet")"
+        [ -e "$1/$applet" ] || ln -s /bin/busybox "$1/$applet"
+    done
+    debian=$trees/debian
+    cp -a "$debian/lib/rc/." "$1/lib/rc/"
+    cp -a "$debian/etc/runlevels" "$debian/etc/rc.conf" "$1/etc/"
+    for program in openrc openrc-run rc-service rc-status rc-update supervise-daemon start-stop-daemon openrc-init; do
+        rm -f "$1/sbin/$program"
+        [ ! -e "$debian/sbin/$program" ] || cp -aL "$debian/sbin/$program" "$1/sbin/$program"
+    done
+    for library in $(chroot "$debian" sh -c 'ldd /sbin/* /lib/rc/bin/* /lib/rc/sbin/* /usr/bin/curl 2>/dev/null' |
+        grep -o '/[^ ]*\.so[^ ]*' | sort -u) /lib/x86_64-linux-gnu/libgcc_s.so.1 /lib/x86_64-linux-gnu/libm.so.6 \
+        /lib/x86_64-linux-gnu/libnss_files.so.2 /lib/x86_64-linux-gnu/security/pam_permit.so; do
+        mkdir -p "$1/$(dirname "$library")"
+        [ ! -e "$debian/$library" ] || cp -L "$debian/$library" "$1/$library"
+    done
+    cp "$debian/usr/bin/curl" "$1/usr/bin/curl"
+    mkdir -p "$1/etc/pam.d"
+    for kind in auth account session; do echo "$kind required pam_permit.so"; done >"$1/etc/pam.d/supervise-daemon"
+    echo 'root:x:0:0:root:/root:/bin/sh' >"$1/etc/passwd"
+    echo 'root:x:0:' >"$1/etc/group"
+    echo 'root:*:1::::::' >"$1/etc/shadow"
+}
+mkdir -p "$trees"
+for tree in debian busybox; do
+    [ ! -d "$trees/$tree" ] || continue
+    rm -rf "$trees/$tree.part"
+    "make_$tree" "$trees/$tree.part"
+    mv "$trees/$tree.part" "$trees/$tree"
+done
+
+shellcheck -x openrc/install.sh openrc/pack.sh tests/edge/*.sh
+shellcheck -s sh -e SC2034,SC2154,SC3043 openrc/bloom-runtime openrc/bloom-worker
+shellcheck -s sh -e SC2034,SC2154 openrc/conf.d/* openrc/APKBUILD openrc/*.pre-install openrc/*.post-install
+
+cargo build --locked --quiet
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# What the machine's own libc takes, in a tarball as it is published.
+mkdir "$work/dist" "$work/newer"
+strip -o "$work/bloom-runtime" target/debug/bloom-runtime
+sh openrc/pack.sh "$work/bloom-runtime" "$(uname -m)-unknown-linux-musl" "$work/dist" >/dev/null
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bloom.example \
+    -keyout "$work/bloom-runtime.key" -out "$work/bloom-runtime.crt" 2>/dev/null
+
+[ $# -gt 0 ] || set -- debian/service debian/worker debian/nginx debian/install busybox/install busybox/service debian/units
+for test in "$@"; do
+    echo "== $test"
+    began=$(date +%s)
+    unshare --mount --pid --net --fork --kill-child sh tests/edge/enter.sh "$trees/${test%/*}" "$work" "tests/edge/${test#*/}.sh"
+    echo "== $test: all well, $(($(date +%s) - began)) s"
+done
