@@ -113,17 +113,16 @@ give() { # give USER MODE PATH...
 
 make_user() { # make_user NAME HOME
 	[ -z "$(user_field "$1" 3)" ] || return 0
-	if [ -n "$root" ]; then
-		id=100
-		while grep -q ":$id:" "$etc/passwd" "$etc/group"; do id=$((id + 1)); done
-		echo "$1:x:$id:" >>"$etc/group"
-		echo "$1:x:$id:$id::$2:/sbin/nologin" >>"$etc/passwd"
-		[ ! -f "$etc/shadow" ] || echo "$1:!:0:::::::" >>"$etc/shadow"
-	elif has useradd; then
+	if [ -z "$root" ] && has useradd; then
 		useradd --system --user-group --no-create-home --home-dir "$2" --shell /sbin/nologin "$1"
-	else
-		addgroup -S "$1" && adduser -S -D -H -h "$2" -s /sbin/nologin -G "$1" "$1"
+		return
 	fi
+	# In an image, and with busybox, whose adduser does the same where there is one.
+	id=100
+	while grep -q ":$id:" "$etc/passwd" "$etc/group"; do id=$((id + 1)); done
+	echo "$1:x:$id:" >>"$etc/group"
+	echo "$1:x:$id:$id::$2:/sbin/nologin" >>"$etc/passwd"
+	[ ! -f "$etc/shadow" ] || echo "$1:!:0:::::::" >>"$etc/shadow"
 }
 
 sum_of() { sha256sum "$1" | cut -d ' ' -f 1; }
@@ -348,8 +347,12 @@ remove() {
 		return
 	fi
 	rm -rf "$previous"
-	[ -n "$root" ] || for name in bloom-worker bloom; do
-		[ -z "$(user_field "$name" 3)" ] || { has userdel && userdel "$name" || deluser "$name"; } >/dev/null 2>&1 || true
+	for name in bloom-worker bloom; do
+		if [ -z "$root" ] && has userdel; then
+			[ -z "$(user_field "$name" 3)" ] || userdel "$name" || say "the user $name stays"
+		else
+			sed -i "/^$name:/d" "$etc/passwd" "$etc/group" "$etc/shadow" 2>/dev/null || true
+		fi
 	done
 	say "removed, with settings, data in $state and users; a DATA_DIR elsewhere was left alone"
 }

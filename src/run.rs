@@ -28,6 +28,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signals::Signals;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -61,7 +62,12 @@ pub fn check(flags: &ServeFlags) -> u8 {
 
 fn describe(config: &Config) -> Result<(), Failure> {
     let mut out = io::stdout();
-    let lines = description(config, &SystemClock::new())?.into_iter().chain(config.notes());
+    let to_https = config
+        .tls
+        .http_port
+        .map(|port| format!("http://{} leads to https", SocketAddr::new(config.host, port)));
+    let lines =
+        description(config, &SystemClock::new())?.into_iter().chain(to_https).chain(config.notes());
     for line in lines.chain(["configuration is usable".to_owned()]) {
         // A reader that is gone has read enough.
         let _ = writeln!(out, "{line}");

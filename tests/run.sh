@@ -56,8 +56,11 @@ if [ "$(id -u)" = 0 ]; then
     need mkfs.ext4 e2fsprogs
     say "filesystems that fill up and fail"
     cargo test --locked --test integration -- --ignored disk::
+    say "the service and the installer under OpenRC, systemd and busybox, and nginx before them"
+    sh tests/edge/run.sh
 else
     say "not tried: filesystems that fill up and fail, since mounting needs root"
+    say "not tried: the service, the installer and nginx (tests/edge), since namespaces need root"
 fi
 say "the page in a browser"
 sh tests/browser/run.sh

@@ -42,6 +42,7 @@ log_has() { grep -qF -- "$1" "$log"; }
 
 boot_openrc() {
     mkdir -p /run/lock
+    rm -f /etc/runlevels/sysinit/procps # needs what no tree has
     openrc --no-stop sysinit >/dev/null 2>&1 || true
     echo default >/run/openrc/softlevel
 }

@@ -1,16 +1,16 @@
 #!/bin/sh
-# The service, the installer and nginx with the real thing: Debian's OpenRC and nginx in a tree of their own,
-# and a tree of busybox and OpenRC, which is what Alpine is. Needs root and namespaces; says so and fails
+# The service, the installer and nginx with the real thing: Debian's OpenRC, systemd and nginx in a tree of
+# their own, and a tree of busybox and OpenRC, which is what Alpine is. Needs root and namespaces; says so and fails
 # where they are not. The trees are kept in .tools/edge; each test gets a fresh layer over one.
-#   sh tests/edge/run.sh [TEST...]     a TEST is TREE/FILE, such as debian/service
+#   sh tests/edge/run.sh [TEST...]     a TEST is TREE/FILE, such as debian/service or systemd/systemd
 set -eu
 cd "$(dirname "$0")/../.."
 project=$PWD
 trees=$project/.tools/edge
 
 [ "$(id -u)" = 0 ] || { echo "tests/edge: these tests need root, to make trees and namespaces" >&2; exit 77; }
-unshare --mount --pid --net --fork true 2>/dev/null || {
-    echo "tests/edge: this machine permits no namespaces (unshare --mount --pid --net)" >&2
+unshare --mount --pid --net --cgroup --fork true 2>/dev/null || {
+    echo "tests/edge: this machine permits no namespaces (unshare --mount --pid --net --cgroup)" >&2
     exit 69
 }
 missing=''
@@ -26,21 +26,23 @@ fi
 
 # A tree that is there is whole: it gets its name last.
 make_debian() { # of version 13, whose OpenRC is as new as Alpine's
-    echo "== making a Debian tree with OpenRC and nginx, once"
+    echo "== making a Debian tree with OpenRC, systemd and nginx, once"
     {
-        debootstrap --variant=minbase --include=openrc,systemd-standalone-sysusers trixie "$1" \
+        debootstrap --variant=minbase --include=openrc trixie "$1" \
             "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" &&
             cp /etc/resolv.conf "$1/etc/" &&
             DEBIAN_FRONTEND=noninteractive chroot "$1" sh -ec 'apt-get update
-                apt-get install -y --no-install-recommends curl procps logrotate nginx-light'
+                apt-get install -y --no-install-recommends curl procps logrotate nginx-light systemd dbus'
     } >"$trees/debian.log" 2>&1 || { tail -n 20 "$trees/debian.log" >&2; return 1; }
     rm -rf "$1/var/cache/apt" "$1/var/lib/apt/lists" "$1/usr/share/doc" "$1/usr/share/locale"
 }
 make_busybox() {
     echo "== making a tree of busybox and OpenRC, once"
-    for folder in bin dev etc/init.d etc/conf.d etc/runlevels home lib/rc proc root run sbin sys tmp usr/bin usr/sbin var/lib var/log; do
+    for folder in bin dev etc/init.d etc/conf.d etc/pam.d home proc root run sbin sys tmp usr/bin usr/lib usr/lib64 \
+        usr/sbin var/lib var/log; do
         mkdir -p "$1/$folder"
     done
+    ln -s usr/lib usr/lib64 "$1/"
     chmod 1777 "$1/tmp"
     cp "$(command -v busybox)" "$1/bin/busybox"
     for applet in $("$1/bin/busybox" --list-full); do
@@ -48,20 +50,25 @@ make_busybox() {
         [ -e "$1/$applet" ] || ln -s /bin/busybox "$1/$applet"
     done
     debian=$trees/debian
-    cp -a "$debian/lib/rc/." "$1/lib/rc/"
-    cp -a "$debian/etc/runlevels" "$debian/etc/rc.conf" "$1/etc/"
-    for program in openrc openrc-run rc-service rc-status rc-update supervise-daemon start-stop-daemon openrc-init; do
+    cp -a "$debian/usr/lib/rc" "$1/usr/lib/"
+    cp "$debian/etc/rc.conf" "$1/etc/"
+    mkdir -p "$1/etc/runlevels/default" "$1/etc/runlevels/sysinit" "$1/etc/runlevels/boot"
+    for program in openrc openrc-run rc-service rc-update supervise-daemon; do
         rm -f "$1/sbin/$program"
-        [ ! -e "$debian/sbin/$program" ] || cp -aL "$debian/sbin/$program" "$1/sbin/$program"
+        cp -L "$debian/sbin/$program" "$1/sbin/$program"
     done
-    for library in $(chroot "$debian" sh -c 'ldd /sbin/* /lib/rc/bin/* /lib/rc/sbin/* /usr/bin/curl 2>/dev/null' |
-        grep -o '/[^ ]*\.so[^ ]*' | sort -u) /lib/x86_64-linux-gnu/libgcc_s.so.1 /lib/x86_64-linux-gnu/libm.so.6 \
-        /lib/x86_64-linux-gnu/libnss_files.so.2 /lib/x86_64-linux-gnu/security/pam_permit.so; do
+    # Debian's OpenRC looks for these.
+    : >"$1/etc/insserv.conf"
+    for level in 0 1 2 3 4 5 6 S; do mkdir "$1/etc/rc$level.d"; done
+    rm -f "$1/usr/bin/install"
+    cp "$debian/usr/bin/curl" "$debian/usr/bin/install" "$1/usr/bin/"
+    # shellcheck disable=SC2016 # of that shell
+    for library in $(chroot "$debian" sh -c 'ldd /sbin/openrc* /sbin/rc-* /sbin/supervise-daemon /lib/rc/bin/* /usr/bin/curl /usr/bin/install
+        echo /usr/lib/*/libgcc_s.so.1 /usr/lib/*/libm.so.6 /usr/lib/*/security/pam_permit.so' 2>/dev/null |
+        grep -o '/[^ ]*\.so[^ ]*' | sort -u); do
         mkdir -p "$1/$(dirname "$library")"
-        [ ! -e "$debian/$library" ] || cp -L "$debian/$library" "$1/$library"
+        cp -L "$debian/$library" "$1/$library"
     done
-    cp "$debian/usr/bin/curl" "$1/usr/bin/curl"
-    mkdir -p "$1/etc/pam.d"
     for kind in auth account session; do echo "$kind required pam_permit.so"; done >"$1/etc/pam.d/supervise-daemon"
     echo 'root:x:0:0:root:/root:/bin/sh' >"$1/etc/passwd"
     echo 'root:x:0:' >"$1/etc/group"
@@ -89,10 +96,27 @@ sh openrc/pack.sh "$work/bloom-runtime" "$(uname -m)-unknown-linux-musl" "$work/
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bloom.example \
     -keyout "$work/bloom-runtime.key" -out "$work/bloom-runtime.crt" 2>/dev/null
 
-[ $# -gt 0 ] || set -- debian/service debian/worker debian/nginx debian/install busybox/install busybox/service debian/units
+[ $# -gt 0 ] || set -- debian/service debian/install debian/worker debian/nginx busybox/service busybox/install \
+    busybox/package systemd/systemd
+run() { # run TEST: in namespaces of its own; its output and its code go into files
+    tree=${1%/*} systemd=''
+    [ "$tree" != systemd ] || { tree=debian && systemd=yes; }
+    code=0
+    timeout -s KILL 300 unshare --mount --pid --net --cgroup --fork --kill-child sh tests/edge/enter.sh \
+        "$trees/$tree" "$work" "tests/edge/${1#*/}.sh" $systemd </dev/null >"$work/$(echo "$1" | tr / -).out" 2>&1 || code=$?
+    echo "$code" >"$work/$(echo "$1" | tr / -).code"
+}
+# They mostly wait, so all of them at once.
+began=$(date +%s)
+for test in "$@"; do run "$test" & done
+wait
+failed=''
 for test in "$@"; do
     echo "== $test"
-    began=$(date +%s)
-    unshare --mount --pid --net --fork --kill-child sh tests/edge/enter.sh "$trees/${test%/*}" "$work" "tests/edge/${test#*/}.sh"
-    echo "== $test: all well, $(($(date +%s) - began)) s"
+    out=$work/$(echo "$test" | tr / -)
+    cat "$out.out"
+    [ "$test" != systemd/systemd ] || cat "$work/said"
+    [ "$(cat "$out.code")" = 0 ] || failed="$failed $test"
 done
+[ -z "$failed" ] || { echo "tests/edge: failed:$failed" >&2; exit 1; }
+echo "== all well, $(($(date +%s) - began)) s"

@@ -89,6 +89,18 @@ curl -sf http://127.0.0.1/api/runtime/health >/dev/null || failed 'nothing on po
 is "$(of_process "$(child bloom-runtime)" CapEff)" 0000000000000400
 rc-service bloom-runtime stop >/dev/null
 
+it 'speaks https with a certificate of its own on port 443, and is found healthy there'
+printf 'TLS_SELF_SIGNED=1\nPORT=443\nHTTP_PORT=80\n' >>$env_file
+sed -i '/^PORT=80$/d' $env_file
+rc-service bloom-runtime start >/dev/null
+says 0 'well at https://127.0.0.1:443' bloom-runtime health
+is "$(curl -so /dev/null -w '%{http_code}' http://127.0.0.1/)" 308
+pid=$(child bloom-runtime)
+rc-service bloom-runtime reload >/dev/null
+eventually 10 log_has 'the same certificate'
+is "$(child bloom-runtime)" "$pid"
+rc-service bloom-runtime stop >/dev/null
+
 it 'takes the env file of the system before as it is, though root owns it'
 printf 'NODE_ENV=production\nPORT=5000\nDATABASE_URL=postgresql://u:p@h/db\nRUNTIME_API_KEY=old-key\n' >$env_file
 chown root:root $env_file

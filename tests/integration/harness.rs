@@ -326,11 +326,6 @@ impl Server {
         self.process.signal(Signal::TERM);
     }
 
-    /// SIGHUP, which asks for the settings to be read again.
-    pub fn hang_up(&self) {
-        self.process.signal(Signal::HUP);
-    }
-
     /// Waits for the end after `ask_to_end`.
     pub fn ended(&mut self) -> Option<i32> {
         self.process.wait().code()
