@@ -14,7 +14,11 @@ fn dialer() -> Dialer {
 
 /// Answers one connection with `answer` and gives back what was asked.
 fn one_answer(answer: &'static str) -> (Client, JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    one_answer_at("127.0.0.1:0", answer)
+}
+
+fn one_answer_at(address: &str, answer: &'static str) -> (Client, JoinHandle<String>) {
+    let listener = TcpListener::bind(address).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let asked = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -70,6 +74,33 @@ fn a_call_carries_the_key_and_reads_the_answer() {
     let asked = asked.join().unwrap();
     assert!(asked.starts_with("POST /api/x HTTP/1.1\r\n"), "{asked}");
     assert!(asked.contains("X-Runtime-API-Key: k-1\r\n"), "{asked}");
+}
+
+#[test]
+fn an_ipv6_literal_is_called_with_the_same_care() {
+    let whole = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"a\": 1}";
+    let (client, asked) = one_answer_at("[::1]:0", whole);
+    assert_eq!(client.get("/api", SHORT).unwrap().body(), b"{\"a\": 1}");
+    let asked = asked.join().unwrap().to_lowercase();
+    assert!(asked.starts_with("get /api http/1.1\r\n"), "{asked}");
+    assert!(
+        asked.contains("x-runtime-api-key: k-1\r\n") && asked.contains("host: [::1]:"),
+        "{asked}"
+    );
+    for broken in ["HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", ""] {
+        let (client, _asked) = one_answer_at("[::1]:0", broken);
+        assert!(matches!(client.get("/", SHORT), Err(CallError::Unreachable(_))), "{broken}");
+    }
+    let (client, _asked) = one_answer_at("[::1]:0", "nonsense\r\n\r\n");
+    assert!(matches!(client.get("/", SHORT), Err(CallError::Unreadable(_))));
+    let moved = "HTTP/1.1 301 Moved\r\nLocation: http://[::1]:1/\r\nContent-Length: 0\r\n\r\n";
+    let (client, _asked) = one_answer_at("[::1]:0", moved);
+    assert!(matches!(client.get("/", SHORT), Err(CallError::Refused { status: 301, .. })));
+    let (client, _asked) = one_answer_at("[::1]:0", "HTTP/1.1 200 OK\r\n\r\ndata: x\n\ndata");
+    assert_eq!(
+        client.stream("/log", SHORT).unwrap().map(|event| event.data).collect::<Vec<_>>(),
+        ["x"]
+    );
 }
 
 #[test]
