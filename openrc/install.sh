@@ -170,6 +170,11 @@ put_service() { # put_service MODE FROM TO: with the program's real place in it
 install_service() { # install_service NAME: its files, but never a person's
 	case $init in
 	openrc)
+		if [ -e "$units/$1" ] && ! grep -q '/bin/bloom-runtime"$' "$units/$1"; then
+			service stop "$1" || true
+			put 0644 "$units/$1" "$etc/$1.init-before"
+			say "another service of this name was stopped; its script is kept as $etc/$1.init-before"
+		fi
 		put_service 0755 "$folder/openrc/$1" "$units/$1"
 		[ -e "$etc/conf.d/$1" ] || put 0644 "$folder/openrc/conf.d/$1" "$etc/conf.d/$1"
 		put 0644 "$folder/openrc/bloom-runtime.logrotate" "$etc/logrotate.d/bloom-runtime"

@@ -112,6 +112,22 @@ is "$(sh -c 'command -v bloom-runtime')" /usr/local/bin/bloom-runtime
 hash -r
 is "$(count)" 2
 
+it 'takes the place of the service of the system before, and keeps its script and settings'
+sh /project/openrc/install.sh --uninstall --prefix /usr/local >/dev/null
+printf '#!/sbin/openrc-run\nsupervisor=supervise-daemon\ncommand="/bin/sleep"\ncommand_args="999"\npidfile="/run/bloom-runtime.pid"\n' \
+    >/etc/init.d/bloom-runtime
+chmod 0755 /etc/init.d/bloom-runtime
+chown root:root /etc/bloom-runtime.env
+rc-service bloom-runtime start >/dev/null
+pid=$(child bloom-runtime)
+[ -d "/proc/$pid" ] || failed 'the one before does not run'
+says 0 'another service of this name was stopped' install --prefix /usr/local --from "$tarball"
+grep -q /bin/sleep /etc/bloom-runtime.init-before || failed 'its script is gone'
+[ ! -d "/proc/$pid" ] || failed 'it still runs'
+is "$(sed -n 's/^RUNTIME_API_KEY=//p' /etc/bloom-runtime.env)" "$key"
+is "$(stat -c %U /etc/bloom-runtime.env)" bloom
+is "$(count)" 2
+
 it 'purges all of it'
 says 0 'with settings, data' install --uninstall --purge --prefix /usr/local
 for path in /usr/local/bin/bloom-runtime /etc/bloom-runtime.env $data $data-previous $log /etc/conf.d/bloom-runtime; do

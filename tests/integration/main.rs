@@ -41,5 +41,6 @@ mod retention;
 mod steps;
 mod tidy;
 mod tls;
+mod trouble;
 mod waiting;
 mod worker;
