@@ -13,6 +13,7 @@ mod error;
 mod network;
 mod people;
 mod retention;
+mod s3;
 mod secret;
 mod sources;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use error::ConfigError;
 pub use network::Network;
 pub use people::{EnvFile, PeopleConfig};
 pub use retention::Keeping;
+pub use s3::Minio;
 pub use secret::Secret;
 pub use sources::{DEFAULT_ENV_FILE, ReadFile, environment_for_children};
 pub use tls::{BELIEVED_BY, Believed, OwnCertificate, TlsConfig};
@@ -70,7 +72,10 @@ pub struct Config {
     /// `None` switches the sync of workers off.
     pub membridge_sync_seconds: Option<u32>,
     pub public_url: Option<BaseUrl>,
+    /// Where artifacts go besides the embedded store.
     pub minio: Option<Minio>,
+    /// What is said when S3 is set in part.
+    minio_incomplete: Option<String>,
     pub database_url: Option<Secret>,
     /// `NODE_ENV=production`.
     pub production: bool,
@@ -84,6 +89,8 @@ pub struct Config {
     /// Requests a minute of a caller with one; 0 means no limit.
     pub rate_limit_authenticated: u32,
     pub keeping: Keeping,
+    /// How long what has finished rests in the hot file, before its artifacts can go to S3.
+    pub archive_after_seconds: u32,
     pub file_limits: FileLimits,
     /// At most so many tasks of an agent are leased at a time.
     pub agent_limits: Vec<(String, u32)>,
@@ -94,15 +101,6 @@ pub struct Config {
     ignored: Vec<String>,
     /// All of it as it was read.
     pub values: Values,
-}
-
-/// Where artifacts are to be kept outside of the embedded store.
-#[derive(Clone, Debug)]
-pub struct Minio {
-    pub endpoint: BaseUrl,
-    pub bucket: String,
-    pub access_key: Option<Secret>,
-    pub secret_key: Option<Secret>,
 }
 
 impl Config {
@@ -132,6 +130,7 @@ impl Config {
         let runtime_api_key = sources.header_secret("RUNTIME_API_KEY")?;
         let is_on = |name| sources.parsed(name, "1", switch).map(Option::unwrap_or_default);
         let secret = |name| sources.secret(name).map(|found| found.map(|(secret, _)| secret));
+        let s3 = s3::minio(&sources)?;
         Ok(Config {
             host: host(flags, &sources, runtime_api_key.is_some())?,
             port: port(flags, &sources)?,
@@ -150,7 +149,8 @@ impl Config {
                 .or(Some(10))
                 .filter(|seconds| *seconds > 0),
             public_url: sources.parsed("PUBLIC_URL", "https://bloom.example", url)?,
-            minio: minio(&sources)?,
+            minio: s3.minio,
+            minio_incomplete: s3.incomplete,
             database_url: secret("DATABASE_URL")?,
             production: sources.value("NODE_ENV").is_some_and(|mode| mode.value == "production"),
             force_https: is_on("FORCE_HTTPS")?,
@@ -167,6 +167,9 @@ impl Config {
                 .parsed("RATE_LIMIT_AUTHENTICATED", "6000", |text| number(text, 1_000_000))?
                 .unwrap_or(6000),
             keeping: Keeping::load(&sources)?,
+            archive_after_seconds: sources
+                .parsed("ARCHIVE_AFTER_SECONDS", "30", |text| number(text, 3_600))?
+                .unwrap_or(30),
             file_limits: FileLimits::load(&sources)?,
             agent_limits: sources
                 .parsed("AGENT_LIMITS", "reviewer=2,writer=1", agent_limits)?
@@ -204,6 +207,11 @@ impl Config {
             )),
         }
         notes.extend(self.keeping.notes());
+        notes.extend(self.minio_incomplete.clone());
+        notes.extend(self.minio.as_ref().map(|minio| {
+            let Minio { endpoint, bucket, .. } = minio;
+            format!("artifacts go to S3 at {endpoint}, bucket {bucket}; tasks never wait for it")
+        }));
         let facts = [
             (
                 self.public_url.is_none(),
@@ -240,11 +248,6 @@ impl Config {
                 self.database_url.is_some(),
                 "DATABASE_URL is ignored: replication is not in this build, the embedded store keeps \
                  everything",
-            ),
-            (
-                self.minio.is_some(),
-                "MINIO_* is checked but not used: artifacts stay in the embedded store in this \
-                 version",
             ),
             (
                 self.rate_limit_per_minute == 0,
@@ -309,43 +312,6 @@ fn log_level(sources: &Sources) -> Result<LevelFilter, ConfigError> {
             .map_err(|_| format!("{} is none of off, error, warn, info, debug, trace", shown(text)))
     })?;
     Ok(level.unwrap_or(LevelFilter::Info))
-}
-
-/// `MINIO_ENDPOINT` is a bare host, `host:port` or a URL. `MINIO_PORT` counts where no port is written,
-/// `MINIO_USE_SSL` where no scheme is.
-fn minio(sources: &Sources) -> Result<Option<Minio>, ConfigError> {
-    let port = sources.parsed("MINIO_PORT", "9000", |text| match number(text, 65_535)? {
-        0 => Err("0 is no port to call".to_owned()),
-        port => Ok(port),
-    })?;
-    let tls = sources.parsed("MINIO_USE_SSL", "true", switch)?.unwrap_or_default();
-    let endpoint = sources.parsed("MINIO_ENDPOINT", "http://127.0.0.1:9000", |text| {
-        let scheme = if tls { "https" } else { "http" };
-        match text.contains("://") {
-            true => url(text),
-            false if text.contains(':') => url(&format!("{scheme}://{text}")),
-            false => url(&format!("{scheme}://{text}:{}", port.unwrap_or(9000))),
-        }
-    })?;
-    let bucket = sources.parsed("MINIO_ARTIFACT_BUCKET", "bloom-artifacts", |text| {
-        let allowed =
-            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
-        match (3..=63).contains(&text.len()) && text.bytes().all(allowed) {
-            true => Ok(text.to_owned()),
-            false => Err(format!(
-                "{} is no bucket name (3 to 63 small letters, digits, dots and hyphens)",
-                shown(text)
-            )),
-        }
-    })?;
-    let access_key = sources.secret("MINIO_ACCESS_KEY")?.map(|(secret, _)| secret);
-    let secret_key = sources.secret("MINIO_SECRET_KEY")?.map(|(secret, _)| secret);
-    Ok(endpoint.map(|endpoint| Minio {
-        endpoint,
-        bucket: bucket.unwrap_or_else(|| "bloom-artifacts".to_owned()),
-        access_key,
-        secret_key,
-    }))
 }
 
 fn from_flag(value: &str, flag: &str) -> Found {

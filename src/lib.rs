@@ -17,6 +17,7 @@ pub mod api; // route → command or query → answer; handlers of three lines
 pub mod membridge; // the connection to the Membridge control plane
 pub mod membridge_agent; // today's agents in the field, as they are called
 pub mod outgoing; // the one way out: dial, TLS, one HTTP/1.1 connection
+pub mod artifacts; // artifacts in S3, and the record of who leads a project there
 pub mod tls; // what TLS in both directions has in common
 pub mod engine; // one writer: commands, group commit, answers; reads beside it
 pub mod domain; // the rules, pure: which change follows which command

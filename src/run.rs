@@ -6,12 +6,13 @@
 
 mod doors;
 mod health;
+mod objects;
 mod reload;
 mod signals;
 
 use crate::api::{App, SignIns};
 use crate::background::push::{self, Pusher};
-use crate::background::{compaction, connection, mover, probes, retention, strays, sync};
+use crate::background::{compaction, connection, mover, probes, retention, strays, sync, uploads};
 use crate::cli::{ServeFlags, WorkerFlags};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, BELIEVED_BY, Believed, Config};
@@ -227,6 +228,8 @@ async fn run(
     tokio::spawn(writer.hand_out_answers());
     let sign_ins = SignIns::open(config, engine).await;
     app.sign_ins = sign_ins.map_err(|error| internal(error.to_string()))?;
+    let objects = objects::open(config, engine, dialer.clone(), clock.clone());
+    app.objects = objects.clone();
     let agents = Arc::new(Agents::new(config.membridge_agent_key.as_ref(), dialer));
     let pushing = config.public_url.clone().map(|url| {
         let key = config.membridge_agent_key.clone();
@@ -261,6 +264,10 @@ async fn run(
     let local_worker =
         flags.worker.then(|| start_worker(flags, config, url, identity.clone(), clock.clone()));
     let mut duties = duties(config, engine, agents, &membridge, clock.clone(), &stopping);
+    if let Some(objects) = objects {
+        let uploading = uploads::run(engine.clone(), objects, clock.clone(), stopping.clone());
+        duties.spawn(uploading);
+    }
     if let Some(keeper) = keeper {
         duties.spawn(keeper.run(clock, stopping.clone()));
     }
@@ -307,7 +314,8 @@ fn duties(
 ) -> JoinSet<()> {
     let (engine, stopping) = (|| engine.clone(), || stopping.clone());
     let mut duties = JoinSet::new();
-    duties.spawn(mover::run(engine(), stopping()));
+    let rest = Duration::from_secs(config.archive_after_seconds.into());
+    duties.spawn(mover::run(engine(), rest, stopping()));
     duties.spawn(strays::remove(engine()));
     let keeping = &config.keeping;
     duties.spawn(retention::run(engine(), clock.clone(), keeping.retention(), stopping()));

@@ -34,6 +34,8 @@ if [ ! -x "$claude" ]; then
     npm install --silent --no-fund --no-audit --prefix .tools/claude '@anthropic-ai/claude-code@2.1'
 fi
 
+sh tests/s3/install.sh
+
 say "format"
 cargo fmt --all --check
 say "lints"

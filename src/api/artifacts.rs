@@ -69,24 +69,6 @@ impl App {
         self.sent(call, content).await
     }
 
-    /// The way to S3 itself, for who asks for it.
-    fn redirected(&self, call: &Call, artifact: &Artifact) -> Option<Answer> {
-        let _ = (call, artifact);
-        None
-    }
-
-    async fn of_object(
-        &self,
-        object: &StoredObject,
-        _first: u64,
-        _count: u64,
-        _digest: Option<String>,
-    ) -> Result<Sent, ApiError> {
-        let text =
-            format!("The artifact lies in bucket {} of S3, which is not set up", object.bucket);
-        Err(ApiError::unavailable("artifact_unavailable", text))
-    }
-
     async fn content(&self, artifact: Artifact) -> Result<Content, ApiError> {
         let id = artifact.id();
         match artifact {
@@ -114,11 +96,19 @@ impl App {
                     file_name,
                 })
             }
-            Artifact::File(file) => {
+            Artifact::File(mut file) => {
+                let folder = self.engine.query().files();
+                let open = |name: &Option<String>| Some(folder.as_ref()?.read(name.as_ref()?));
+                let mut opened = open(&file.on_disk);
+                if matches!(opened, Some(Err(_)))
+                    && let Artifact::File(now) =
+                        self.engine.read(move |query| query.artifact(id)).await?
+                {
+                    // It went to S3 in this moment.
+                    (opened, file) = (open(&now.on_disk), now);
+                }
                 let content_type = HeaderValue::from_str(&file.content_type)
                     .unwrap_or(HeaderValue::from_static("application/octet-stream"));
-                let folder = self.engine.query().files();
-                let opened = folder.zip(file.on_disk).map(|(folder, name)| folder.read(&name));
                 match (opened, file.stored) {
                     (Some(Ok(opened)), _) => Ok(Content {
                         source: Source::File(opened),

@@ -15,7 +15,7 @@ use serde_json::json;
 
 impl App {
     pub(super) fn health(&self) -> Result<Answer, ApiError> {
-        let body = json!({
+        let mut body = json!({
             "status": "ok",
             "service": "bloom-runtime",
             "uptime": self.uptime(),
@@ -23,6 +23,9 @@ impl App {
             "storage_state": wire::storage_state(self.engine.query().trouble()),
             "membridge": self.membridge.health(),
         });
+        if let Some(objects) = &self.objects {
+            body["artifacts"] = json!(wire::objects(&objects.progress.known()));
+        }
         Ok(json(StatusCode::OK, &body))
     }
 

@@ -147,8 +147,9 @@ impl App {
     pub(super) async fn stats(&self) -> Result<Answer, ApiError> {
         let oldest = self.engine.read(|query| query.oldest_queued_at()).await?;
         let query = self.engine.query();
+        let known = self.objects.as_ref().map(|objects| objects.progress.known());
         let last_hour = query.last_hour(self.clock.now().wall);
-        Ok(json(StatusCode::OK, &wire::stats(&query.stats(), oldest, &last_hour)))
+        Ok(json(StatusCode::OK, &wire::stats(&query.stats(), oldest, &last_hour, known.as_ref())))
     }
 
     pub(super) async fn retention(&self) -> Result<Answer, ApiError> {

@@ -28,8 +28,17 @@ impl App {
     }
 
     pub(super) async fn leadership(&self, call: &Call) -> Result<Answer, ApiError> {
-        let path = format!("/projects/{}/leadership", project_id(call)?);
-        self.fetch(path, TRIES).await.map(wire::leadership).map(passed_on)
+        let project = project_id(call)?;
+        let path = format!("/projects/{project}/leadership");
+        let record = async {
+            match &self.objects {
+                None => None,
+                Some(objects) => Some(objects.leadership.of(project).await),
+            }
+        };
+        let (said, lease) = tokio::join!(self.fetch(path, TRIES), record);
+        let now = self.clock.now().wall;
+        Ok(passed_on(wire::leadership(said?, lease.as_ref(), now)))
     }
 
     pub(super) async fn nodes(&self, call: &Call) -> Result<Answer, ApiError> {

@@ -11,11 +11,13 @@ mod events;
 mod host;
 mod lists;
 mod membridge;
+mod objects;
 mod session;
 mod task_log;
 mod tasks;
 mod workers;
 
+use crate::artifacts::Objects;
 use crate::clock::Clock;
 use crate::config::{Config, FileLimits, Network, Secret};
 use crate::engine::{ByHand, ClaimAnswer, Engine, Retention};
@@ -87,6 +89,8 @@ pub struct App {
     arrivals: Semaphore,
     file_limits: FileLimits,
     stopping: watch::Receiver<bool>,
+    /// S3; none when it is not set up.
+    pub objects: Option<Arc<Objects>>,
     /// Where a granted task goes to be pushed; none when tasks are not pushed.
     pub pusher: Option<mpsc::Sender<ClaimAnswer>>,
     /// Tells this run's request ids from another's.
@@ -165,6 +169,7 @@ impl App {
             arrivals: Semaphore::new(ARRIVALS_AT_ONCE),
             file_limits: config.file_limits,
             stopping,
+            objects: None,
             pusher: None,
             run,
             requests: AtomicU64::new(0),

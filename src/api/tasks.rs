@@ -55,7 +55,8 @@ impl App {
 
     pub(super) async fn task_result(&self, call: &Call) -> Result<Answer, ApiError> {
         let id = task_id(call)?;
-        let outcome = self.engine.read(move |query| query.latest_outcome(id)).await?;
+        let mut outcome = self.engine.read(move |query| query.latest_outcome(id)).await?;
+        self.read_back(&mut outcome).await?;
         Ok(json(StatusCode::OK, &wire::result_record(&outcome)))
     }
 
@@ -88,7 +89,9 @@ impl App {
             Ok(completed) => (Some(completed), None),
             Err(invalid) => (None, Some(invalid)),
         };
-        let done = or_invalid(self.engine.complete(id, claim, completed).await, invalid)?;
+        let mut done = or_invalid(self.engine.complete(id, claim, completed).await, invalid)?;
+        // One that was completed before may have gone to S3 since.
+        self.read_back(&mut done.outcome).await?;
         Ok(json(StatusCode::OK, &wire::completed(&done)))
     }
 

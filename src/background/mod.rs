@@ -10,3 +10,4 @@ pub mod push;
 pub mod retention;
 pub mod strays;
 pub mod sync;
+pub mod uploads;

@@ -15,8 +15,8 @@ pub const CHANGES_AT_ONCE: usize = 2_000;
 /// Tasks, and journal records, that the writer lets go of in one commit: callers wait for it, so it is
 /// short.
 const LET_GO_AT_ONCE: usize = 100;
-/// How long what has finished stays in the hot file, unless there is much of it.
-const REST: Duration = Duration::from_secs(30);
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// How many tasks, and changes told in the journal, one round moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,28 +44,29 @@ pub async fn run_once(engine: &Engine) -> Result<Moved, EngineError> {
     Ok(moved)
 }
 
-/// Runs until the server stops; a round under way is finished first, which is a matter of moments.
-pub async fn run(engine: Engine, mut stopping: watch::Receiver<bool>) {
+/// Runs until the server stops. What has finished stays in the hot file for `rest`, unless there is much of
+/// it. A round under way is finished first, which is a matter of moments.
+pub async fn run(engine: Engine, rest: Duration, mut stopping: watch::Receiver<bool>) {
     let mut backlog = engine.backlog();
     loop {
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
-            there_is_work = wait_for_work(&mut backlog) => if !there_is_work { return },
+            there_is_work = wait_for_work(&mut backlog, rest) => if !there_is_work { return },
         }
         if let Err(error) = move_what_waits(&engine, &stopping).await {
             log::warn!("archive: {error}; what has finished stays where it is for now");
-            let _ = timeout(REST, stopping.wait_for(|stopping| *stopping)).await;
+            let _ = timeout(PAUSE, stopping.wait_for(|stopping| *stopping)).await;
         }
     }
 }
 
 /// False when there will never be any.
-async fn wait_for_work(backlog: &mut watch::Receiver<Backlog>) -> bool {
+async fn wait_for_work(backlog: &mut watch::Receiver<Backlog>, rest: Duration) -> bool {
     if backlog.wait_for(|backlog| *backlog > Backlog::Nothing).await.is_err() {
         return false;
     }
     // The pause ends early when there is much to do.
-    let _ = timeout(REST, backlog.wait_for(|backlog| *backlog == Backlog::Much)).await;
+    let _ = timeout(rest, backlog.wait_for(|backlog| *backlog == Backlog::Much)).await;
     true
 }
 

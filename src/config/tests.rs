@@ -57,7 +57,7 @@ fn an_env_file_of_the_system_we_replace_starts_the_server() {
     assert_eq!(config.minio.as_ref().unwrap().endpoint.as_str(), "http://127.0.0.1:9000");
     let notes = config.notes();
     assert!(notes.iter().any(|note| note.starts_with("DATABASE_URL is ignored")), "{notes:?}");
-    assert!(notes.iter().any(|note| note.starts_with("MINIO_*")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.starts_with("artifacts go to S3")), "{notes:?}");
     assert!(!format!("{config:?}").contains("p%40$s"));
 }
 
@@ -127,6 +127,12 @@ fn a_value_that_cannot_be_used_is_one_line_with_name_fault_and_example() {
         ("MINIO_PORT=0", "MINIO_PORT (", "MINIO_PORT=9000"),
         ("MINIO_USE_SSL=maybe", "MINIO_USE_SSL (", "MINIO_USE_SSL=true"),
         ("MINIO_ARTIFACT_BUCKET=A", "MINIO_ARTIFACT_BUCKET (", "=bloom-artifacts"),
+        ("MINIO_PATH_STYLE=0\nMINIO_ENDPOINT=10.0.0.1", "MINIO_PATH_STYLE (", "MINIO_PATH_STYLE=1"),
+        ("MINIO_REGION=a/b", "MINIO_REGION (", "=us-east-1"),
+        ("MEMBRIDGE_BUCKET=..", "MEMBRIDGE_BUCKET (", "=claude-memory"),
+        ("ARCHIVE_AFTER_SECONDS=1h", "ARCHIVE_AFTER_SECONDS (", "=30"),
+        ("ARTIFACT_INLINE=no", "ARTIFACT_INLINE (", "=until_uploaded"),
+        ("RETENTION_S3=2", "RETENTION_S3 (", "RETENTION_S3=1"),
         ("FORCE_HTTPS=2", "FORCE_HTTPS (", "FORCE_HTTPS=1"),
         ("TRUSTED_PROXIES=proxy", "TRUSTED_PROXIES (", "=127.0.0.1,10.0.0.0/8"),
         ("ALLOWED_HOSTS=http://h", "ALLOWED_HOSTS (", "=bloom.example,192.168.1.10"),
@@ -204,6 +210,20 @@ fn minio_is_a_host_a_host_with_a_port_or_a_url() {
         ("MINIO_ENDPOINT=minio:1", "http://minio:1"),
         ("MINIO_ENDPOINT=https://s3.example/", "https://s3.example"),
     ] {
-        assert_eq!(load(lines, &[]).unwrap().minio.unwrap().endpoint.as_str(), endpoint);
+        let lines = format!("{lines}\nMINIO_ACCESS_KEY=a\nMINIO_SECRET_KEY=s");
+        let minio = load(&lines, &[]).unwrap().minio.unwrap();
+        assert_eq!(minio.endpoint.as_str(), endpoint);
+        assert_eq!((minio.region.as_str(), minio.path_style), ("us-east-1", true));
+        assert!(!minio.keeps_inline && !minio.retention_removes);
     }
+}
+
+#[test]
+fn s3_without_one_of_its_three_settings_is_off_and_a_note_names_the_missing_one() {
+    let config = load("MINIO_ENDPOINT=minio\nMINIO_SECRET_KEY=hunter2", &[]).unwrap();
+    assert!(config.minio.is_none());
+    let notes = config.notes();
+    let words = "MINIO_ENDPOINT and MINIO_SECRET_KEY without MINIO_ACCESS_KEY";
+    assert!(notes.iter().any(|note| note.contains(words)), "{notes:?}");
+    assert!(!format!("{config:?}").contains("hunter2"));
 }

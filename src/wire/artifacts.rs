@@ -3,9 +3,23 @@
 //! Must stay true: one that lies in S3 has the address that the system before gave it, and no content
 //! here. Not here: the content (`api::artifacts`).
 
+use crate::artifacts::Known;
 use crate::domain::{ArtifactId, LeaseId, Outcome, StoredObject, TaskId, WorkerId};
 use crate::engine::Artifact;
 use serde::Serialize;
+use serde_json::{Value, json};
+
+/// How far artifacts are on their way to S3.
+pub fn objects(known: &Known) -> Value {
+    json!({
+        "waiting": known.waiting,
+        "to_delete": known.to_delete,
+        "oldest_at": known.oldest_at,
+        "last_error": known.last_error,
+        "last_success": known.last_success,
+        "connected": known.connected,
+    })
+}
 
 #[derive(Serialize)]
 pub struct ArtifactJson<'a> {

@@ -5,6 +5,7 @@
 //! shown to whom.
 
 use super::artifacts;
+use crate::artifacts::Known;
 use crate::domain::{
     CompletionStatus, Cooling, DesiredFormat, Outcome, Retry, TaskId, TaskStatus, WorkerId,
 };
@@ -318,6 +319,7 @@ pub fn stats(
     stats: &Stats,
     oldest_queued_at: Option<i64>,
     last_hour: &LastHour,
+    objects: Option<&Known>,
 ) -> impl Serialize + use<> {
     #[derive(Serialize)]
     struct Tasks {
@@ -349,6 +351,8 @@ pub fn stats(
         workers: Workers,
         oldest_queued_at: Option<i64>,
         last_hour: Hour,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        artifacts: Option<serde_json::Value>,
     }
     let counts =
         TaskStatus::ALL.map(|status| (status.as_str(), stats.tasks_by_status[status as usize]));
@@ -370,5 +374,6 @@ pub fn stats(
             completed: last_hour.completed.to_vec(),
             failed: last_hour.failed.to_vec(),
         },
+        artifacts: objects.map(artifacts::objects),
     }
 }

@@ -4,6 +4,8 @@
 //! add stands behind them. Not here: the calls (`membridge`), what a list changes (`domain`, `engine`).
 
 use super::fields::{Fields, Invalid, Payload};
+use crate::artifacts::{Lease, Reading};
+use crate::clock::WallMs;
 use crate::config::parse_base_url;
 use crate::domain::{ListedAgent, WorkerId, WorkerStatus};
 use serde::de::IgnoredAny;
@@ -105,9 +107,9 @@ pub fn selection(payload: &Payload) -> Result<Selection, Invalid> {
     fields.finish(Selection { primary_node_id, lease_seconds })
 }
 
-/// The leadership of a project with `primary_node_id`, and a warning when nobody knows that node; all
-/// other bytes as they came.
-pub fn leadership(mut body: Vec<u8>) -> Vec<u8> {
+/// The leadership of a project with `primary_node_id`, a warning when nobody knows that node, and, where S3
+/// is set up, what its record there says or why there is none; all other bytes as they came.
+pub fn leadership(mut body: Vec<u8>, lease: Option<&Reading>, now: WallMs) -> Vec<u8> {
     #[derive(Deserialize)]
     struct Leadership {
         preferred_primary: Option<Value>,
@@ -137,9 +139,31 @@ pub fn leadership(mut body: Vec<u8>) -> Vec<u8> {
             add("warning", text.into());
         }
     }
+    match lease {
+        None => {}
+        Some(Ok(lease)) => add("lease", lease_record(lease, now)),
+        Some(Err(why)) => {
+            add("lease", Value::Null);
+            add("lease_note", why.as_str().into());
+        }
+    }
     let end = body.iter().rposition(|byte| *byte == b'}').unwrap_or(body.len());
     body.splice(end..end, added.into_bytes());
     body
+}
+
+fn lease_record(lease: &Lease, now: WallMs) -> Value {
+    json!({
+        "source": "s3",
+        "epoch": lease.epoch,
+        "issued_at": lease.issued_at,
+        "expires_at": lease.expires_at,
+        "lease_seconds": lease.lease_seconds,
+        "policy": lease.policy,
+        "issued_by": lease.issued_by,
+        "primary_node_id": lease.primary_node_id,
+        "expired": lease.expires_at <= now,
+    })
 }
 
 #[cfg(test)]
@@ -182,7 +206,7 @@ mod tests {
 
     #[test]
     fn leadership_keeps_its_bytes_and_says_more() {
-        let enriched = |body: &str| String::from_utf8(leadership(body.into())).unwrap();
+        let enriched = |body: &str| String::from_utf8(leadership(body.into(), None, 0)).unwrap();
         for (body, expected) in [
             (
                 r#"{"preferred_primary": "a",  "nodes": [{"node_id":"a","at":1.50}]} "#,

@@ -12,7 +12,7 @@ mod fields;
 mod membridge;
 mod retention;
 
-pub use artifacts::artifact;
+pub use artifacts::{artifact, objects};
 pub use bulk::{changed_many, many};
 pub use decode::{
     ClaimFields, Config, claim, complete, config, hand_back, lease, lease_claim, log_lines,

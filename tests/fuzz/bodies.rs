@@ -132,7 +132,7 @@ proptest! {
             }
             prop_assert!(agents.bad.iter().all(|complaint| complaint.len() < 1_000));
         }
-        let told = wire::leadership(bytes.clone());
+        let told = wire::leadership(bytes.clone(), None, 0);
         match serde_json::from_slice::<Value>(&bytes) {
             Ok(Value::Object(theirs)) => {
                 let ours = serde_json::from_slice::<Value>(&told).expect("still JSON");

@@ -38,6 +38,7 @@ mod push;
 mod recorded;
 mod reload;
 mod retention;
+mod s3;
 mod steps;
 mod tidy;
 mod tls;

@@ -75,12 +75,12 @@ const item = (page, project, cid) =>
 
 function led({ leadership, nodes: list }) {
   const primary = leadership.primary_node_id ?? leadership.preferred_primary ?? null;
-  const expires = moment(leadership.expires_at ?? leadership.lease_expires_at);
+  const expires = moment(leadership.lease?.expires_at ?? leadership.expires_at ?? leadership.lease_expires_at);
   const unknown = primary && !list.some((node) => node.node_id === primary);
   return h("div", { class: "card" },
     facts(
       [t("membridge.primary"), primary ? [status(unknown ? "warn" : "primary", primary)] : t("membridge.nobody")],
-      [t("membridge.epoch"), leadership.epoch ?? t("membridge.untold")],
+      [t("membridge.epoch"), leadership.lease?.epoch ?? leadership.epoch ?? t("membridge.untold")],
       [t("membridge.expires"), expires ? time(expires) : t("membridge.untold")],
       [t("membridge.cid"), h("code", null, leadership.canonical_id)]),
     unknown && note("warn", h("p", null, t("membridge.unknown_primary", { node: primary }))),

@@ -1,0 +1,8 @@
+//! Artifacts in S3: the real program and its client against a real S3 server, s3s-fs.
+
+mod client;
+mod duty;
+mod leadership;
+mod proxy;
+mod server;
+mod weather;
