@@ -5,6 +5,7 @@
 //! sockets (`server`), rules (`domain`), JSON shapes (`wire`).
 
 mod artifacts;
+mod caller;
 mod config;
 mod dispatch;
 mod events;
@@ -28,9 +29,7 @@ use crate::http::body::{
 use crate::http::client_address::Scheme;
 use crate::http::error::ApiError;
 use crate::http::form::parse_form;
-use crate::http::framing::Ambiguous;
 use crate::http::log_allowance::{Line, LogAllowance};
-use crate::http::places::Seat;
 use crate::http::rate_limit::{Class, RateLimiter, Verdict};
 use crate::http::routes::{Endpoint, Route, Routed, is_api, route};
 use crate::http::ui::Ui;
@@ -39,11 +38,12 @@ use crate::wire::Payload;
 use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, HeaderMap, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::{Method, Request, StatusCode};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+pub use caller::{Caller, Way};
 pub use host::own_names;
 use session::Shown;
 pub use session::SignIns;
@@ -96,23 +96,6 @@ pub struct App {
     /// Tells this run's request ids from another's.
     run: u64,
     requests: AtomicU64,
-}
-
-/// How a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Http,
-    Https,
-    /// By the door whose only answer is the way to https on this port.
-    ToHttps(u16),
-}
-
-/// The connection that a request came on, and whether everybody sees where the request ends.
-pub struct Caller<'a> {
-    pub peer: SocketAddr,
-    pub way: Way,
-    pub seat: &'a Seat,
-    pub framing: Result<(), Ambiguous>,
 }
 
 /// A request on its way to a handler.

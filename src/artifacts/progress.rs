@@ -45,10 +45,11 @@ impl Progress {
         (known.last_success, known.connected) = (Some(now), Some(true));
     }
 
-    /// `reached`: S3 did answer, and others may fare better.
-    pub fn failed(&self, words: String, reached: bool) {
+    /// `connected` is left out by a fault that tells nothing of S3.
+    pub fn failed(&self, words: String, connected: Option<bool>) {
         let mut known = self.lock();
-        (known.last_error, known.connected) = (Some(words), Some(reached));
+        known.last_error = Some(words);
+        known.connected = connected.or(known.connected);
     }
 
     pub fn healed(&self) {

@@ -236,8 +236,7 @@ impl Uploads {
         read: impl Fn(&Query) -> Result<T, EngineError> + Send + Sync + 'static,
     ) -> Result<T, Fault> {
         let read = self.engine.read_aside(read).await;
-        // It is S3's turn when our own disk works again.
-        read.map_err(|error| Fault::new(FaultKind::Unavailable, error.to_string()))
+        read.map_err(|error| Fault::new(FaultKind::Local, error.to_string()))
     }
 
     async fn count(&self) {
@@ -276,7 +275,9 @@ impl Uploads {
 
     /// One line when it begins to fail, and when it fails in another way.
     fn tell(&mut self, fault: &Fault) {
-        self.objects.progress.failed(fault.words.clone(), !fault.is_everyones());
+        let is_ours = fault.kind == FaultKind::Local;
+        let connected = (!is_ours).then_some(!fault.is_everyones());
+        self.objects.progress.failed(fault.words.clone(), connected);
         if self.said.replace(fault.kind) != Some(fault.kind) {
             let known = self.objects.progress.known();
             log::warn!("s3: {fault}; what waits is kept and tried again: {}", known.waiting);
