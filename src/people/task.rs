@@ -6,7 +6,7 @@
 use super::screen::{Paint, status_paint};
 use super::server::{field, number, task_path};
 use super::table::{Column, cell, painted, table};
-use super::{Desk, Trouble, print, print_json, text, times};
+use super::{Desk, Trouble, print, print_json, tell, text, times};
 use crate::cli::people::TaskFlags;
 use crate::client::{Answer, CallError};
 use crate::exit;
@@ -24,7 +24,14 @@ pub fn task(desk: &Desk, flags: &TaskFlags) -> Result<u8, Trouble> {
     let is_queued = field(&task, "status") == "queued";
     let waiting = is_queued.then(|| ask("/waiting")).map_or(Ok(None), |got| if_there(desk, got))?;
     let attempts = if_there(desk, ask("/attempts"))?;
-    let result = if_there(desk, ask("/result"))?;
+    let result = match ask("/result") {
+        // All else of the task is there.
+        Err(CallError::Refused { code, text: why, .. }) if code == "artifact_unavailable" => {
+            tell(why);
+            None
+        }
+        got => if_there(desk, got)?,
+    };
     if flags.json {
         let parts = [("waiting", &waiting), ("attempt_list", &attempts), ("result", &result)];
         return print_json(&joined(task_answer.body(), &parts)).map(|()| exit::OK);

@@ -3,7 +3,7 @@
 
 use super::proxy::{Proxy, Weather};
 use super::server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY, client as s3_client, settings};
-use crate::harness::{Server, Setup, TASKS, eventually, id, success, under};
+use crate::harness::{Server, Setup, TASKS, eventually, id, run, success, under};
 use crate::http::Client;
 use bloom_runtime::artifacts::Place;
 use bloom_runtime::domain::StoredObject;
@@ -159,9 +159,15 @@ fn while_s3_is_away_tasks_complete_it_is_said_what_hangs_and_it_heals_by_itself(
         assert_eq!(answer.json()["code"], "artifact_unavailable");
         assert!(answer.text().contains(&words), "{answer}");
     }
+    let shown = run(&["task", &task, "--server", &server.url()], &[]);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    assert!(shown.stdout.contains(&task) && shown.stderr.contains(&words), "{}", shown.stderr);
     // Whoever completes again is not made to wait for S3.
     let again = client.act(&task, "complete", under(&lease, success("x"))).ok(200);
-    assert_eq!((&again["task"]["status"], &again["result"]["output"]), (&json!("completed"), &Value::Null));
+    assert_eq!(
+        (&again["task"]["status"], &again["result"]["output"]),
+        (&json!("completed"), &Value::Null)
+    );
     s3.run();
     health(&mut client, "it heals", |known| known["waiting"] == 0 && known["last_error"].is_null());
     assert_eq!(s3.objects(BUCKET).len(), 21);

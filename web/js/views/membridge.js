@@ -75,15 +75,21 @@ const item = (page, project, cid) =>
 
 function led({ leadership, nodes: list }) {
   const primary = leadership.primary_node_id ?? leadership.preferred_primary ?? null;
-  const expires = moment(leadership.lease?.expires_at ?? leadership.expires_at ?? leadership.lease_expires_at);
+  const record = leadership.lease;
+  const expires = moment(record?.expires_at ?? leadership.expires_at ?? leadership.lease_expires_at);
   const unknown = primary && !list.some((node) => node.node_id === primary);
   return h("div", { class: "card" },
     facts(
       [t("membridge.primary"), primary ? [status(unknown ? "warn" : "primary", primary)] : t("membridge.nobody")],
-      [t("membridge.epoch"), leadership.lease?.epoch ?? leadership.epoch ?? t("membridge.untold")],
-      [t("membridge.expires"), expires ? time(expires) : t("membridge.untold")],
+      [t("membridge.epoch"), record?.epoch ?? leadership.epoch ?? t("membridge.untold")],
+      [t("membridge.expires"), expires ? [time(expires), record?.expired && [" ", status("warn", t("membridge.expired"))]] : t("membridge.untold")],
+      record && [t("membridge.issued"), [time(record.issued_at), record.issued_by && ` · ${record.issued_by}`]],
+      record?.policy && [t("membridge.policy"), h("code", null, record.policy)],
+      record && [t("membridge.read_from"), "S3"],
       [t("membridge.cid"), h("code", null, leadership.canonical_id)]),
     unknown && note("warn", h("p", null, t("membridge.unknown_primary", { node: primary }))),
+    record && record.primary_node_id !== primary && note("warn", h("p", null, t("membridge.record_differs", { node: record.primary_node_id }))),
+    leadership.lease_note && h("p", { class: "small" }, english(leadership.lease_note)),
     !primary && note("warn", h("p", null, t("membridge.no_primary"))));
 }
 

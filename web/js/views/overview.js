@@ -61,6 +61,9 @@ function needs(stats, workers, health) {
   if (health.membridge?.consecutiveFailures > 0) {
     need("warn", "/settings", t("need.membridge"), health.membridge.lastError && english(health.membridge.lastError));
   }
+  if (health.artifacts?.last_error) {
+    need("warn", "/settings", t("need.s3", { n: health.artifacts.waiting }), english(health.artifacts.last_error));
+  }
   if (queued && !workers.some((worker) => worker.status === "online")) need("warn", "/workers", t("need.worker"));
   return found;
 }

@@ -74,7 +74,9 @@ export function view(page) {
         : h("p", null, t("settings.open"))),
       section(t("settings.server"), facts(
         [t("settings.uptime"), span(health.uptime * 1000)],
-        [t("settings.storage"), status(health.storage_state === "ok" || !health.storage_state ? "completed" : "failed", word("storage", health.storage_state ?? "ok"))])),
+        [t("settings.storage"), status(health.storage_state === "ok" || !health.storage_state ? "completed" : "failed", word("storage", health.storage_state ?? "ok"))],
+        health.artifacts && ["S3", [status(health.artifacts.last_error ? "warn" : "completed", health.artifacts.waiting || health.artifacts.last_error ? t("need.s3", { n: health.artifacts.waiting }) : t("settings.s3_well")),
+          health.artifacts.last_error && [" ", english(health.artifacts.last_error)], health.artifacts.last_success && [" · ", time(health.artifacts.last_success)]]])),
     ],
   };
 }

@@ -8,7 +8,7 @@ import { h } from "../h.js";
 import { t, word } from "../i18n.js";
 import { clock, count, firstLine, money, short, size, span } from "../format.js";
 import { follow } from "../live.js";
-import { act, facts, head, id, link, note, section, status, table, tags, text, time } from "../parts.js";
+import { act, facts, failure, head, id, link, note, section, status, table, tags, text, time } from "../parts.js";
 import { entry } from "../trail.js";
 
 /** Characters that are shown at once; the rest is in the download. */
@@ -21,6 +21,9 @@ const missing = (error) => {
   return null;
 };
 
+/** A result whose output lies in S3, which is away: the rest of the task is shown all the same. */
+const missingOrAway = (error) => (error.code === "artifact_unavailable" ? { away: error } : missing(error));
+
 export function view(page) {
   const name = page.param;
   const log = { lines: [], lost: false, asked: false, stop: null, node: null };
@@ -31,7 +34,8 @@ export function view(page) {
     if (attempts.length === 0) return { result: null, artifacts: [] };
     if (known?.at !== now.updated_at) {
       const ended = attempts.some((one) => one.artifact_id);
-      const [result, artifacts] = await Promise.all([ended ? api.result(name).catch(missing) : null, api.artifacts(name)]);
+      const [result, artifacts] = await Promise.all([ended ? api.result(name).catch(missingOrAway) : null, api.artifacts(name)]);
+      if (result?.away) return { result: null, away: result.away, artifacts: artifacts.rows };
       known = { at: now.updated_at, result, artifacts: artifacts.rows };
     }
     return known;
@@ -87,7 +91,7 @@ export function view(page) {
       if (!page.ended) listen(now);
       return { task: now, attempts, waiting, audit: audit.rows.filter((row) => row.entity_id === name), ...ended };
     },
-    render({ task: now, attempts, waiting, audit, result, artifacts }) {
+    render({ task: now, attempts, waiting, audit, result, away, artifacts }) {
       const done = !OPEN.includes(now.status);
       return [
         h("p", { class: "crumb" }, link("/tasks", t("nav.tasks"))),
@@ -100,6 +104,7 @@ export function view(page) {
           h("div", null,
             waiting?.waiting && why(waiting),
             result && outcomeOf(result, now),
+            away && section(t("task.result"), failure(away, () => page.refresh())),
             !done && attempts.length > 0 && spoken(log, done),
             section(t("task.prompt"), clipped(now.prompt, t("task.prompt"))),
             section(t("task.attempts"), attempts.length ? timeline(attempts, result) : h("p", { class: "muted" }, t("attempt.none"))),
