@@ -199,10 +199,17 @@ fn a_server_that_dies_between_the_upload_and_its_note_uploads_the_same_again() {
 #[test]
 fn what_s3_gives_back_otherwise_is_not_noted_and_what_it_loses_is_not_passed_on_as_whole() {
     let s3 = S3Server::start();
-    let server = to_s3(&s3.url()).start();
+    let proxy = Proxy::before(s3.address);
+    let server = to_s3(&proxy.url()).start();
     let mut client = server.client();
     let output = "y".repeat(300_000);
+    proxy.set(Weather::SpoilsAnswersAfter(250_000));
     let (id, ..) = complete(&mut client, &output);
+    let words = json!("S3 gives an object back that is not what was put there");
+    health(&mut client, "it is told", |known| known["last_error"] == words);
+    assert_eq!(artifact(&mut client, &id)["url"], Value::Null);
+    assert!(content(&mut client, &id) == output.as_bytes());
+    proxy.set(Weather::Fine);
     let known = stored(&mut client, &id);
     let key = known["url"].as_str().unwrap().rsplit_once(BUCKET).unwrap().1;
     let path = s3.bucket(BUCKET).join(key.trim_start_matches('/'));

@@ -18,6 +18,8 @@ pub enum Weather {
     StallsRequestsAfter(usize),
     /// After so many bytes of what is answered, nothing moves any more.
     StallsAnswersAfter(usize),
+    /// One byte of what is answered, after so many, is another.
+    SpoilsAnswersAfter(usize),
     /// This is all that anybody gets for an answer.
     Says(&'static [u8]),
 }
@@ -54,6 +56,7 @@ impl Proxy {
 }
 
 fn serve(mut client: TcpStream, target: SocketAddr, weather: Weather) {
+    let mut spoils = None;
     let (asked, answered) = match weather {
         Weather::Down => return,
         Weather::Says(answer) => {
@@ -65,6 +68,10 @@ fn serve(mut client: TcpStream, target: SocketAddr, weather: Weather) {
             return;
         }
         Weather::Fine => (None, None),
+        Weather::SpoilsAnswersAfter(bytes) => {
+            spoils = Some(bytes);
+            (None, None)
+        }
         Weather::CutsRequestsAfter(bytes) => (Some((bytes, true)), None),
         Weather::CutsAnswersAfter(bytes) => (None, Some((bytes, true))),
         Weather::StallsRequestsAfter(bytes) => (Some((bytes, false)), None),
@@ -72,13 +79,18 @@ fn serve(mut client: TcpStream, target: SocketAddr, weather: Weather) {
     };
     let Ok(server) = TcpStream::connect(target) else { return };
     let (Ok(client2), Ok(server2)) = (client.try_clone(), server.try_clone()) else { return };
-    let up = thread::spawn(move || pass(client2, server2, asked));
-    pass(server, client, answered);
+    let up = thread::spawn(move || pass(client2, server2, asked, None));
+    pass(server, client, answered, spoils);
     let _ = up.join();
 }
 
 /// Passes bytes on, up to a limit that cuts both ways or lets everything stand.
-fn pass(mut from: TcpStream, mut to: TcpStream, limit: Option<(usize, bool)>) {
+fn pass(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    limit: Option<(usize, bool)>,
+    spoils: Option<usize>,
+) {
     let mut passed = 0;
     let mut piece = [0; 8192];
     loop {
@@ -98,8 +110,14 @@ fn pass(mut from: TcpStream, mut to: TcpStream, limit: Option<(usize, bool)>) {
         }
         match from.read(&mut piece[..most]) {
             Ok(0) | Err(_) => break,
-            Ok(n) if to.write_all(&piece[..n]).is_err() => break,
-            Ok(n) => passed += n,
+            Ok(n) => {
+                let spoilt = spoils.and_then(|at| piece[..n].get_mut(at.checked_sub(passed)?));
+                spoilt.into_iter().for_each(|byte| *byte ^= 1);
+                if to.write_all(&piece[..n]).is_err() {
+                    break;
+                }
+                passed += n;
+            }
         }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
