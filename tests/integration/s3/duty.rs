@@ -45,7 +45,7 @@ pub fn artifact(client: &mut Client, id: &str) -> Value {
 }
 
 /// The artifact once it is known to lie in S3.
-fn stored(client: &mut Client, id: &str) -> Value {
+pub fn stored(client: &mut Client, id: &str) -> Value {
     eventually("it lies in S3", || {
         Some(artifact(client, id)).filter(|artifact| artifact["url"].is_string())
     })

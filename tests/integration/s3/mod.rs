@@ -2,6 +2,7 @@
 
 mod client;
 mod duty;
+mod https;
 mod leadership;
 mod proxy;
 mod server;

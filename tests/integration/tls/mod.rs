@@ -9,6 +9,7 @@ mod start;
 
 use crate::harness::{Server, Setup};
 use authority::Pair;
+pub use authority::{Authority, Front, GOOD};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
