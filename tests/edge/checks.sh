@@ -46,8 +46,11 @@ boot_openrc() {
     openrc --no-stop sysinit >/dev/null 2>&1 || true
     echo default >/run/openrc/softlevel
 }
-# The process that the supervisor of NAME watches.
-child() { cat "/run/openrc/options/$1/child_pid"; }
+# The process that the supervisor of NAME watches, which it writes down a moment after the start.
+child() {
+    eventually 10 test -s "/run/openrc/options/$1/child_pid"
+    cat "/run/openrc/options/$1/child_pid"
+}
 is_well() { bloom-runtime health; }
 has_new_child() { [ "$(child bloom-runtime)" != "$1" ] && is_well >/dev/null; }
 of_process() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"; }
