@@ -91,9 +91,7 @@ fn write(out: &Path, Packed { hash, files }: &Packed) -> io::Result<()> {
         let mut packer = GzEncoder::new(Vec::new(), Compression::best());
         packer.write_all(text.as_bytes())?;
         fs::write(&gzip, packer.finish()?)?;
-        let entry = format!(
-            "Packed {{ name: {name:?}, raw: include_bytes!({raw:?}), gzip: include_bytes!({gzip:?}) }},"
-        );
+        let entry = format!("Packed {{ name: {name:?}, gzip: include_bytes!({gzip:?}) }},");
         writeln!(list, "    {entry}").expect("a string takes everything");
     }
     fs::write(out.join("page.rs"), list + "];\n")

@@ -6,19 +6,28 @@
 
 use super::answer::{Answer, Body, bytes};
 use super::error::ApiError;
+use flate2::read::GzDecoder;
 use http_body_util::{Either, Full};
 use hyper::StatusCode;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY,
 };
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A file of `web/`.
+/// A file of `web/`, kept as almost every browser takes it.
 struct Packed {
     name: &'static str,
-    raw: &'static [u8],
     gzip: &'static [u8],
+}
+
+impl Packed {
+    fn unpacked(&self) -> Vec<u8> {
+        let mut raw = Vec::new();
+        GzDecoder::new(self.gzip).read_to_end(&mut raw).expect("the build packed it");
+        raw
+    }
 }
 
 include!(concat!(env!("OUT_DIR"), "/page.rs"));
@@ -64,14 +73,12 @@ impl Ui {
 
 fn packed(name: &str, caching: &'static str, headers: &HeaderMap) -> Result<Answer, ApiError> {
     let file = FILES.iter().find(|file| file.name == name).ok_or_else(ApiError::not_found)?;
-    let is_gzip = takes_gzip(headers) && file.gzip.len() < file.raw.len();
-    let (body, tag) = match is_gzip {
-        true => (file.gzip, format!("\"{HASH}-gz\"")),
-        false => (file.raw, format!("\"{HASH}\"")),
-    };
+    let is_gzip = takes_gzip(headers);
+    let tag = if is_gzip { format!("\"{HASH}-gz\"") } else { format!("\"{HASH}\"") };
     let mut answer = match has(headers) {
         true => not_modified(),
-        false => bytes(StatusCode::OK, content_type(name), body),
+        false if is_gzip => bytes(StatusCode::OK, content_type(name), file.gzip),
+        false => bytes(StatusCode::OK, content_type(name), file.unpacked()),
     };
     let own = answer.headers_mut();
     if is_gzip && answer_has_body(own) {

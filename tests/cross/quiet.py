@@ -1,0 +1,167 @@
+"""How small and quiet a program is: memory, threads, wake-ups and bytes written, in its states of rest.
+
+    python3 tests/cross/quiet.py PROGRAM [--idle-seconds N] [NAME=VALUE...]
+
+NAME=VALUE are settings of the server, so what one costs is a second run beside the first. Prints a row a
+state. Figures are for people: nothing here fails on one. Memory is the kernel's VmRSS and its peak VmHWM,
+wake-ups are voluntary switches of all threads, bytes are those that reach the disk (write_bytes).
+"""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+TASKS, WORKERS = 10_000, 1_000
+
+
+class Server:
+    def __init__(self, program, settings):
+        self.work = tempfile.mkdtemp(dir=os.environ.get("TMPDIR", "/var/tmp"))
+        self.program, self.env = program, {"RATE_LIMIT_PER_MINUTE": "0", **settings}
+        open(f"{self.work}/env", "w").close()
+        self.start()
+
+    def start(self):
+        began = time.monotonic()
+        words = ["serve", "--env-file", f"{self.work}/env", "--data-dir", f"{self.work}/data", "--port", "0"]
+        self.log = open(f"{self.work}/log", "w+b")
+        self.process = subprocess.Popen([self.program, *words], env=self.env, stderr=self.log)
+        while True:
+            said = open(f"{self.work}/log").read()
+            if found := re.search(r"listening on http://[^:]*:(\d+)", said):
+                break
+            assert self.process.poll() is None, said
+            time.sleep(0.0005)
+        self.port = int(found[1])
+        self.ask("GET", "/api/runtime/health")
+        self.started_ms = (time.monotonic() - began) * 1000
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+
+    def ask(self, method, path, body=None, connection=None):
+        connection = connection or self.connect()
+        text = None if body is None else json.dumps(body)
+        connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
+        answer = connection.getresponse()
+        content = answer.read()
+        assert answer.status < 300, (answer.status, content)
+        return content
+
+    def status(self, name):
+        return int(re.search(rf"^{name}:\s+(\d+)", self.read("status"), re.M)[1])
+
+    def read(self, name):
+        with open(f"/proc/{self.process.pid}/{name}") as file:
+            return file.read()
+
+    def written(self):
+        return int(re.search(r"^write_bytes: (\d+)", self.read("io"), re.M)[1])
+
+    def wakeups(self):
+        """Of each thread that there is."""
+        tasks = f"/proc/{self.process.pid}/task"
+        pattern = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)", re.M)
+        return {task: int(pattern.search(open(f"{tasks}/{task}/status").read())[1]) for task in os.listdir(tasks)}
+
+    def kill9(self):
+        self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.work)
+
+
+def at_rest(server, what, seconds):
+    """A row about the state that it is in now; what went before has to be over first."""
+    time.sleep(5)
+    wakeups, written, began = server.wakeups(), server.written(), time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    woken = sum(count - wakeups.get(task, 0) for task, count in server.wakeups().items())
+    print(
+        f"| {what} | {server.status('VmRSS') / 1024:.1f} / {server.status('VmHWM') / 1024:.1f} MiB "
+        f"| {server.status('Threads')} | {woken / took:.2f} "
+        f"| {server.written() - written} in {took:.0f} s |",
+        flush=True,
+    )
+
+
+def create(server, count):
+    connection = server.connect()
+    for number in range(count):
+        body = {"context_id": f"c{number % 100}", "agent_slug": "a", "prompt": f"{number} " + "x" * 500}
+        server.ask("POST", "/api/runtime/llm-tasks", body, connection)
+    connection.close()
+
+
+def complete(server, count):
+    connection = server.connect()
+    body = {"name": "w", "capabilities": {"claude_cli": True, "max_concurrency": 32}}
+    server.ask("POST", "/api/runtime/workers", body, connection)
+    for _ in range(count):
+        claimed = server.ask("POST", "/api/runtime/workers/w/claim", {}, connection)
+        lease = json.loads(claimed)["lease"]
+        done = {"lease_id": lease["id"], "status": "success", "output": "y" * 500, "metrics": {"duration_ms": 1}}
+        server.ask("POST", f"/api/runtime/llm-tasks/{lease['task_id']}/complete", done, connection)
+    connection.close()
+
+
+def wait_for_tasks(server, count):
+    """Claims that wait, each on a connection of its own; the sockets, to be kept."""
+    connection = server.connect()
+    waiting = []
+    for number in range(count):
+        server.ask("POST", "/api/runtime/workers", {"name": f"w{number}"}, connection)
+        body = b'{"wait_seconds":55}'
+        head = f"POST /api/runtime/workers/w{number}/claim HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        socket_ = socket.create_connection(("127.0.0.1", server.port))
+        socket_.sendall(head.encode() + body)
+        waiting.append(socket_)
+    return waiting
+
+
+def main():
+    program, words = sys.argv[1], sys.argv[2:]
+    seconds = 60.0
+    if "--idle-seconds" in words:
+        at = words.index("--idle-seconds")
+        seconds = float(words[at + 1])
+        del words[at : at + 2]
+    server = Server(program, dict(word.split("=", 1) for word in words))
+    starts = [server.started_ms]
+    print("| state | memory now / most | threads | wake-ups a second | written at rest |\n|---|---|---|---|---|")
+    at_rest(server, "idle", seconds)
+    waiting = wait_for_tasks(server, WORKERS)
+    at_rest(server, f"{WORKERS:,} waiting workers", min(seconds, 40))
+    del waiting
+    time.sleep(1)
+    before = server.written()
+    create(server, TASKS)
+    per_task = (server.written() - before) / TASKS
+    at_rest(server, f"{TASKS:,} queued tasks", seconds)
+    server.kill9()
+    server.start()
+    starts.append(server.started_ms)
+    at_rest(server, "the same after a kill -9", min(seconds, 10))
+    before = server.written()
+    complete(server, TASKS)
+    time.sleep(5)
+    done = (server.written() - before) / TASKS
+    at_rest(server, f"{TASKS:,} finished tasks", seconds)
+    print(f"start to the first answer: empty {starts[0]:.0f} ms, after kill -9 with {TASKS:,} tasks {starts[1]:.0f} ms")
+    print(f"written for a task, one caller: created {per_task / 1024:.1f} KiB, claimed, done and archived {done / 1024:.1f} KiB")
+    server.end()
+
+
+main()
