@@ -46,10 +46,7 @@ fn a_table_of_more_than_four_gibibytes_is_read_back_whole_after_it_was_opened_ag
     let value = |number: u64| vec![number as u8 | 1; (16 << 20) - 4096];
     let dir = tempfile::tempdir().expect("a writable folder");
     let path = dir.path().join("wide.redb");
-    let open = || {
-        let mut builder = Builder::new();
-        builder.set_cache_size(8 << 20).create(&path).expect("it opens")
-    };
+    let open = || Builder::new().set_cache_size(8 << 20).create(&path).expect("it opens");
     let database = open();
     for first in (0..VALUES).step_by(20) {
         let mut write = database.begin_write().expect("writable");
@@ -80,11 +77,7 @@ fn numbers_of_64_bits_carry_over_between_threads() {
     let count = AtomicU64::new(u64::from(u32::MAX) - 50_000);
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..25_000 {
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-            });
+            scope.spawn(|| (0..25_000).for_each(|_| _ = count.fetch_add(1, Ordering::SeqCst)));
         }
     });
     assert_eq!(count.into_inner(), FOUR_GIB - 1 + 50_000);
