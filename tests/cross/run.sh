@@ -75,12 +75,15 @@ done
 done
 
 # One build of the tests for this machine serves all: the program that they start is a link.
+# Left out: what needs an account, and what measures memory, which is the emulator's.
+sh tests/s3/install.sh
 mkdir -p "$tools/tried"
 for target; do
     say "$target: the whole program"
     ln -sf "$tools/run/$target/bloom-runtime" "$tools/tried/bloom-runtime"
     BLOOM_PROGRAM=$tools/tried/bloom-runtime cargo test --locked --test integration -- \
-        --skip real_claude crash:: fencing:: main_job:: worker:: tls:: s3:: artifacts:: doctor:: log:: reload:: \
+        --skip real_claude --skip fifty_megabytes \
+        crash:: fencing:: main_job:: worker:: tls:: s3:: artifacts:: doctor:: log:: reload:: \
         retention:: smuggling::
 done
 say "took $(($(date +%s) - began)) s"
