@@ -17,6 +17,7 @@ for target; do
     get_std "$target"
     case $target in
     x86_64-*) profile=release bytes_max=10000000 ;;
+    armv7-*) profile=small bytes_max=6200000 ;;
     *) profile=small bytes_max=6000000 ;; # DESIGN.md §6
     esac
     compile "$target" zigbuild --profile "$profile" --bin bloom-runtime

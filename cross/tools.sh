@@ -96,8 +96,9 @@ compile() (
         set -- "-Zbuild-std=std,panic_unwind${std_more:-}" "$@"
         export __CARGO_TESTS_ONLY_SRC_ROOT="$std_source"
     fi
-    # A kernel that makes huge pages of everything would make the allocator's memory many times as large.
-    export "CFLAGS_$(echo "$target" | tr - _)=-DMI_DEFAULT_ALLOW_THP=0"
+    # A kernel that makes huge pages of everything would make the allocator's memory many times as large;
+    # nothing unwinds through C.
+    export "CFLAGS_$(echo "$target" | tr - _)=-DMI_DEFAULT_ALLOW_THP=0 -fno-unwind-tables -fno-asynchronous-unwind-tables"
     # For the two -Z: panics unwind from calls alone, so the tables need not tell of every instruction.
     export RUSTC_BOOTSTRAP=1
     CARGO_ENCODED_RUSTFLAGS=${flags%?} CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_SMALL_STRIP=none \
