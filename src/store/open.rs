@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 /// Memory for pages of the hot file; redb's own default is 1 GiB. Six times as much made nothing faster,
 /// since the kernel keeps the file's pages too; with half of it commits write more (docs/decisions/0012).
 const HOT_CACHE_BYTES: usize = 1 << 20;
-const ARCHIVE_CACHE_BYTES: usize = 512 << 10;
+const ARCHIVE_CACHE_BYTES: usize = 1 << 20;
 /// Tasks that a migration does between two lines.
 const SAID_EVERY_TASKS: u64 = 200_000;
 

@@ -1,10 +1,12 @@
 """How small and quiet a program is: memory, threads, wake-ups and bytes written, in its states of rest.
 
     python3 tests/cross/quiet.py PROGRAM [--idle-seconds N] [NAME=VALUE...]
+    python3 tests/cross/quiet.py PROGRAM --settings [--idle-seconds N]
 
-NAME=VALUE are settings of the server, so what one costs is a second run beside the first. Prints a row a
-state. Figures are for people: nothing here fails on one. Memory is the kernel's VmRSS and its peak VmHWM,
-wake-ups are voluntary switches of all threads, bytes are those that reach the disk (write_bytes).
+NAME=VALUE are settings of the server. Prints a row a state, or with --settings a row for each setting that
+could cost something, with its cost idle. Figures are for people: nothing here fails on one. Memory is the
+kernel's VmRSS, the part of it that is no page of a file (RssAnon), and the peak VmHWM; wake-ups are voluntary
+switches of all threads; bytes are those that reach the disk (write_bytes).
 """
 
 import http.client
@@ -19,6 +21,19 @@ import tempfile
 import time
 
 TASKS, WORKERS = 10_000, 1_000
+# What could cost something while nothing happens; nothing listens on port 9.
+SETTINGS = [
+    {},
+    {"MEMBRIDGE_SYNC_SECONDS": "0"},
+    {"PUBLIC_URL": "http://127.0.0.1:9", "MEMBRIDGE_AGENT_KEY": "k"},
+    {"RUNTIME_API_KEY": "k" * 32, "HOST": "127.0.0.1"},
+    {"TLS_SELF_SIGNED": "1"},
+    {"MINIO_ENDPOINT": "127.0.0.1:9", "MINIO_ACCESS_KEY": "k", "MINIO_SECRET_KEY": "k"},
+    {"RETENTION_DAYS": "30", "AUDIT_RETENTION_DAYS": "365"},
+    {"COMPACT_IDLE_SECONDS": "0"},
+    {"LOG_LEVEL": "debug"},
+]
+HEAD = "| | memory / of its own / most | threads | wake-ups a second | written at rest |\n|---|---|---|---|---|"
 
 
 class Server:
@@ -35,12 +50,13 @@ class Server:
         self.process = subprocess.Popen([self.program, *words], env=self.env, stderr=self.log)
         while True:
             said = open(f"{self.work}/log").read()
-            if found := re.search(r"listening on http://[^:]*:(\d+)", said):
+            if found := re.search(r"listening on https?://[^:]*:(\d+)", said):
                 break
             assert self.process.poll() is None, said
             time.sleep(0.0005)
         self.port = int(found[1])
-        self.ask("GET", "/api/runtime/health")
+        if "https" not in found[0]:
+            self.ask("GET", "/api/runtime/health")
         self.started_ms = (time.monotonic() - began) * 1000
 
     def connect(self):
@@ -89,7 +105,8 @@ def at_rest(server, what, seconds):
     took = time.monotonic() - began
     woken = sum(count - wakeups.get(task, 0) for task, count in server.wakeups().items())
     print(
-        f"| {what} | {server.status('VmRSS') / 1024:.1f} / {server.status('VmHWM') / 1024:.1f} MiB "
+        f"| {what} | {server.status('VmRSS') / 1024:.1f} / {server.status('RssAnon') / 1024:.1f} "
+        f"/ {server.status('VmHWM') / 1024:.1f} MiB "
         f"| {server.status('Threads')} | {woken / took:.2f} "
         f"| {server.written() - written} in {took:.0f} s |",
         flush=True,
@@ -138,9 +155,16 @@ def main():
         at = words.index("--idle-seconds")
         seconds = float(words[at + 1])
         del words[at : at + 2]
+    if "--settings" in words:
+        print(HEAD)
+        for settings in SETTINGS:
+            server = Server(program, settings)
+            at_rest(server, ", ".join(settings) or "none", seconds)
+            server.end()
+        return
     server = Server(program, dict(word.split("=", 1) for word in words))
     starts = [server.started_ms]
-    print("| state | memory now / most | threads | wake-ups a second | written at rest |\n|---|---|---|---|---|")
+    print(HEAD)
     at_rest(server, "idle", seconds)
     waiting = wait_for_tasks(server, WORKERS)
     at_rest(server, f"{WORKERS:,} waiting workers", min(seconds, 40))
