@@ -251,6 +251,8 @@ keep_previous() { # keep_previous DATA_DIR
 	[ ! -e "$units/bloom-runtime" ] || cp -p "$units/bloom-runtime" "$previous/service"
 	[ ! -e "$units/bloom-runtime.service" ] || cp -p "$units/bloom-runtime.service" "$previous/service"
 	for file in "$1"/*.redb; do [ ! -f "$file" ] || cp -p "$file" "$previous/"; done
+	# Returned files never change, so a second name keeps one, at no cost; not on another disk than the data.
+	[ ! -d "$1/files" ] || cp -al "$1/files" "$previous/files" 2>/dev/null || rm -rf "$previous/files"
 	touch "$previous/complete"
 }
 undo() {
@@ -261,6 +263,9 @@ undo() {
 	if [ -e "$previous/complete" ]; then
 		for file in "$previous"/*.redb; do
 			[ ! -f "$file" ] || { cp -p "$file" "$data/.restored" && mv -f "$data/.restored" "$data/${file##*/}"; }
+		done
+		for file in "$previous"/files/*; do
+			[ ! -f "$file" ] || [ -e "$data/files/${file##*/}" ] || ln "$file" "$data/files/"
 		done
 		put 0755 "$previous/bloom-runtime" "$bin"
 		case $init in

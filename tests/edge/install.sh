@@ -7,10 +7,23 @@ boot_openrc
 tarball=$(echo /made/dist/*.tar.gz)
 data=/var/lib/bloom-runtime
 install() { sh /project/openrc/install.sh "$@"; }
-api() { curl -sf -H "X-Runtime-API-Key: $(sed -n 's/^RUNTIME_API_KEY=//p' /etc/bloom-runtime.env)" "http://127.0.0.1:5000/api/runtime/$1"; }
+api() { # api PATH WORD...: curl's own words behind the path
+    path=$1
+    shift
+    curl -sf -H "X-Runtime-API-Key: $(sed -n 's/^RUNTIME_API_KEY=//p' /etc/bloom-runtime.env)" "http://127.0.0.1:5000/api/runtime/$path" "$@"
+}
 count() { api llm-tasks | grep -o '"context_id"' | wc -l | tr -d ' '; }
 add_task() {
     bloom-runtime submit 'Name three early tomatoes.' >/dev/null
+}
+# As a worker that returns /tmp/bytes; the artifact's id.
+return_file() {
+    json='Content-Type: application/json'
+    api workers -H "$json" -d '{"name":"files"}' -o /dev/null
+    task=$(api llm-tasks -H "$json" -d '{"context_id":"c","agent_slug":"a","prompt":"a file"}' | sed 's/^{"id":"\([^"]*\)".*/\1/')
+    lease=$(api "llm-tasks/$task/lease" -H "$json" -d '{"worker_id":"files"}' | sed 's/.*"lease":{"id":"\([^"]*\)".*/\1/')
+    api "llm-tasks/$task/artifacts?name=bytes&lease_id=$lease" -H 'Content-Type: application/octet-stream' \
+        --data-binary @/tmp/bytes | sed 's/^{"id":"\([^"]*\)".*/\1/'
 }
 # What of the machine an installation may touch, but for the log and the data themselves.
 snapshot() { find / -xdev \( -path /proc -o -path /tmp -o -path /run -o -path /dev -o -path /made -o -path /project \) -prune \
@@ -73,12 +86,15 @@ is "$(stat -c '%a %U' /var/lib/bloom-runtime-previous)" '700 root'
 
 it 'undoes an upgrade that spoils the data and does not start'
 add_task
-variant 1.2 '[ "$1" != serve ] || { for f in '$data'/*.redb; do echo spoilt >"$f"; done; echo "bloom-runtime: cannot serve" >&2; exit 74; }'
+head -c 300000 /dev/urandom >/tmp/bytes
+file=$(return_file)
+variant 1.2 '[ "$1" != serve ] || { rm '$data'/files/*; for f in '$data'/*.redb; do echo spoilt >"$f"; done; echo "bloom-runtime: cannot serve" >&2; exit 74; }'
 printf '# changed\n' >>/tmp/variant/bloom-runtime-1.2-x/openrc/bloom-runtime
 says 70 'the upgrade was undone: bloom-runtime 1.1 runs again' install --wait 3 --from /tmp/variant/bloom-runtime-1.2-x
 grep -q 'bloom-runtime: cannot serve' /tmp/said || failed 'it does not say why'
 is_well >/dev/null || failed 'the old version does not answer'
-is "$(count)" 2
+is "$(count)" 3
+api "artifacts/$file/content" | cmp - /tmp/bytes || failed 'a file that a worker returned is gone'
 is "$(stat -c '%a %U' $data/hot.redb)" '600 bloom'
 if grep -q '# changed' /etc/init.d/bloom-runtime; then failed 'the new service script stayed'; fi
 
@@ -99,7 +115,7 @@ wait $! || code=$?
 is "$code" 70
 is "$(bloom-runtime --version)" 'bloom-runtime 1.1'
 is_well >/dev/null || failed 'the old version does not answer'
-is "$(count)" 2
+is "$(count)" 3
 
 it 'removes program and service, and leaves settings and data'
 says 0 'are still there' install --uninstall
@@ -110,7 +126,7 @@ it 'finds them again when it is installed anew'
 says 0 'bloom-runtime answers at http://' install --prefix /usr/local --from "$tarball"
 is "$(sh -c 'command -v bloom-runtime')" /usr/local/bin/bloom-runtime
 hash -r
-is "$(count)" 2
+is "$(count)" 3
 
 it 'takes the place of the service of the system before, and keeps its script and settings'
 sh /project/openrc/install.sh --uninstall --prefix /usr/local >/dev/null
@@ -126,7 +142,7 @@ grep -q /bin/sleep /etc/bloom-runtime.init-before || failed 'its script is gone'
 [ ! -d "/proc/$pid" ] || failed 'it still runs'
 is "$(sed -n 's/^RUNTIME_API_KEY=//p' /etc/bloom-runtime.env)" "$key"
 is "$(stat -c %U /etc/bloom-runtime.env)" bloom
-is "$(count)" 2
+is "$(count)" 3
 
 it 'purges all of it'
 says 0 'with settings, data' install --uninstall --purge --prefix /usr/local

@@ -3,6 +3,7 @@
 # their own, and a tree of busybox and OpenRC, which is what Alpine is. Needs root and namespaces; says so and fails
 # where they are not. The trees are kept in .tools/edge; each test gets a fresh layer over one.
 #   sh tests/edge/run.sh [TEST...]     a TEST is TREE/FILE, such as debian/service or systemd/systemd
+# BLOOM_PROGRAM is another program for this machine than the one that it builds, such as a released one.
 set -eu
 cd "$(dirname "$0")/../.."
 project=$PWD
@@ -86,12 +87,12 @@ shellcheck -x openrc/install.sh openrc/pack.sh tests/edge/*.sh
 shellcheck -s sh -e SC2034,SC2154,SC3043 openrc/bloom-runtime openrc/bloom-worker
 shellcheck -s sh -e SC2034,SC2154 openrc/conf.d/* openrc/APKBUILD openrc/*.pre-install openrc/*.post-install
 
-cargo build --locked --quiet
+[ -n "${BLOOM_PROGRAM:-}" ] || cargo build --locked --quiet
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# What the machine's own libc takes, in a tarball as it is published.
+# A tarball as it is published.
 mkdir "$work/dist" "$work/newer"
-strip -o "$work/bloom-runtime" target/debug/bloom-runtime
+strip -o "$work/bloom-runtime" "${BLOOM_PROGRAM:-target/debug/bloom-runtime}"
 sh openrc/pack.sh "$work/bloom-runtime" "$(uname -m)-unknown-linux-musl" "$work/dist" >/dev/null
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bloom.example \
     -keyout "$work/bloom-runtime.key" -out "$work/bloom-runtime.crt" 2>/dev/null
