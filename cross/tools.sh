@@ -37,7 +37,7 @@ get_compilers() {
         python3 -c 'import ensurepip' 2>/dev/null || need python3-venv python3-venv
         python3 -m venv --clear "$tools/py"
         "$tools/py/bin/pip" install -q --disable-pip-version-check \
-            "ziglang==$zig_version" "cargo-zigbuild==$zigbuild_version"
+            "ziglang==$zig_version" "cargo-zigbuild==$zigbuild_version" || die "pip cannot fetch them"
         echo "$zig_version $zigbuild_version" >"$tools/versions"
     fi
     PATH=$tools/py/bin:$PATH

@@ -64,6 +64,14 @@ else
     say "not tried: filesystems that fill up and fail, since mounting needs root"
     say "not tried: the service, the installer and nginx (tests/edge), since namespaces need root"
 fi
+say "the released programs: built, static, small; the ARM ones under qemu, one in 2040"
+code=0
+sh tests/cross/run.sh --short || code=$?
+case $code in
+0) ;;
+69) say "not tried: the released programs, since what compiles them cannot be had here" ;;
+*) exit "$code" ;;
+esac
 say "the page in a browser"
 sh tests/browser/run.sh
 say "tests"

@@ -13,11 +13,13 @@ import http.client
 import json
 import os
 import re
+import selectors
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 TASKS, WORKERS = 10_000, 1_000
@@ -98,16 +100,20 @@ class Server:
 
 
 def at_rest(server, what, seconds):
-    """A row about the state that it is in now; what went before has to be over first."""
-    time.sleep(5)
+    """A row about the state that it is in now, once what went before is over: the way to the archive after
+    30 s, workers that are offline after 60."""
+    written, since = server.written(), time.monotonic()
+    while time.monotonic() - since < 65:
+        time.sleep(1)
+        if server.written() != written:
+            written, since = server.written(), time.monotonic()
     wakeups, written, began = server.wakeups(), server.written(), time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
     woken = sum(count - wakeups.get(task, 0) for task, count in server.wakeups().items())
     print(
         f"| {what} | {server.status('VmRSS') / 1024:.1f} / {server.status('RssAnon') / 1024:.1f} "
-        f"/ {server.status('VmHWM') / 1024:.1f} MiB "
-        f"| {server.status('Threads')} | {woken / took:.2f} "
+        f"/ {server.status('VmHWM') / 1024:.1f} MiB | {server.status('Threads')} | {woken / took:.2f} "
         f"| {server.written() - written} in {took:.0f} s |",
         flush=True,
     )
@@ -134,18 +140,26 @@ def complete(server, count):
 
 
 def wait_for_tasks(server, count):
-    """Claims that wait, each on a connection of its own; the sockets, to be kept."""
+    """Claims that wait, each on a connection of its own, and ask again when they were answered that there is
+    nothing. Goes on until the program ends."""
     connection = server.connect()
-    waiting = []
+    answered = selectors.DefaultSelector()
     for number in range(count):
         server.ask("POST", "/api/runtime/workers", {"name": f"w{number}"}, connection)
-        body = b'{"wait_seconds":55}'
+        body = '{"wait_seconds":55}'
         head = f"POST /api/runtime/workers/w{number}/claim HTTP/1.1\r\nHost: localhost\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         socket_ = socket.create_connection(("127.0.0.1", server.port))
-        socket_.sendall(head.encode() + body)
-        waiting.append(socket_)
-    return waiting
+        socket_.sendall((head + body).encode())
+        answered.register(socket_, selectors.EVENT_READ, (head + body).encode())
+
+    def ask_again():
+        while True:
+            for ready, _ in answered.select():
+                assert ready.fileobj.recv(65536).startswith(b"HTTP/1.1 20"), "a claim is refused"
+                ready.fileobj.sendall(ready.data)
+
+    threading.Thread(target=ask_again, daemon=True).start()
 
 
 def main():
@@ -166,10 +180,6 @@ def main():
     starts = [server.started_ms]
     print(HEAD)
     at_rest(server, "idle", seconds)
-    waiting = wait_for_tasks(server, WORKERS)
-    at_rest(server, f"{WORKERS:,} waiting workers", min(seconds, 40))
-    del waiting
-    time.sleep(1)
     before = server.written()
     create(server, TASKS)
     per_task = (server.written() - before) / TASKS
@@ -177,12 +187,13 @@ def main():
     server.kill9()
     server.start()
     starts.append(server.started_ms)
-    at_rest(server, "the same after a kill -9", min(seconds, 10))
+    at_rest(server, "the same after a kill -9", seconds)
     before = server.written()
     complete(server, TASKS)
-    time.sleep(5)
-    done = (server.written() - before) / TASKS
     at_rest(server, f"{TASKS:,} finished tasks", seconds)
+    done = (server.written() - before) / TASKS
+    wait_for_tasks(server, WORKERS)
+    at_rest(server, f"{WORKERS:,} waiting workers beside them", seconds)
     print(f"start to the first answer: empty {starts[0]:.0f} ms, after kill -9 with {TASKS:,} tasks {starts[1]:.0f} ms")
     print(f"written for a task, one caller: created {per_task / 1024:.1f} KiB, claimed, done and archived {done / 1024:.1f} KiB")
     server.end()
