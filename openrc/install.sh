@@ -307,6 +307,19 @@ install_server() {
 	fi
 }
 
+# Where this machine's server is for its own worker, and the certificate that it made for itself.
+here() {
+	said=$(checked "$bin") || die 64 "$said"
+	worker_server=$(printf '%s\n' "$said" | sed -n 's/^address: //p' | sed 's/0\.0\.0\.0/127.0.0.1/; s/\[::]/[::1]/')
+	pin=$(printf '%s\n' "$said" | sed -n 's/^certificate: .*self-signed.*SHA-256 /BLOOM_PIN=/p')
+	[ -z "$pin" ] || pin="$pin
+"
+	case $worker_server$pin in
+	https:*BLOOM_PIN=*) ;;
+	https:*) say "the worker calls $worker_server; if the certificate has another name, give the worker that one" ;;
+	esac
+}
+
 install_worker() {
 	home=/var/lib/bloom-worker
 	make_user "$worker_user" "$home"
@@ -314,13 +327,15 @@ install_worker() {
 		mkdir -p "$root$home"
 		give bloom-worker 0700 "$root$home"
 	fi
+	pin=''
+	[ -z "$with_server" ] || [ -n "$root" ] || here
 	if [ ! -e "$etc/bloom-worker.env" ] && [ -z "$root" ]; then
 		if [ -n "$with_server" ]; then
 			key=$(grep -E '^(export +)?RUNTIME_API_KEY=' "$env_file" | tail -n 1) || true
 		else
 			key=${RUNTIME_API_KEY:+"RUNTIME_API_KEY=$RUNTIME_API_KEY"}
 		fi
-		(umask 077 && printf '# The key of the server that this worker works for.\n%s\n' "$key" >"$etc/bloom-worker.env")
+		(umask 077 && printf '# The key of the server that this worker works for.\n%s\n%s' "$key" "$pin" >"$etc/bloom-worker.env")
 		give "$worker_user" 0600 "$etc/bloom-worker.env"
 	fi
 	install_service bloom-worker

@@ -39,6 +39,12 @@ sed -i '$d' /etc/conf.d/bloom-worker
 sed -i 's/^server=.*/server="192.168.1.10:5000"/' /etc/conf.d/bloom-worker
 says 1 'does not begin with http' rc-service bloom-worker checkconfig
 
+it 'is told the port and the certificate of a server that speaks https'
+sh /project/openrc/install.sh --uninstall --purge >/dev/null
+printf 'RUNTIME_API_KEY=of-this-machine-0123456789\nTLS_SELF_SIGNED=1\nPORT=5443\n' >/etc/bloom-runtime.env
+says 0 'answers at https://' sh /project/openrc/install.sh --worker --from /made/dist/*.tar.gz
+says 0 privately bloom-runtime submit 'SAY privately' --server https://127.0.0.1:5443 --wait
+
 it 'joins another server alone, with the key that it is given'
 sh /project/openrc/install.sh --uninstall --purge >/dev/null
 RUNTIME_API_KEY=of-the-other sh /project/openrc/install.sh --worker-only http://192.168.1.10:5000 --from /made/dist/*.tar.gz >/tmp/said
