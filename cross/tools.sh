@@ -61,18 +61,26 @@ get_std() {
 }
 
 # On musl with 32 bits Rust's library reads a clock of 32 bits and panics when that is full
-# (docs/decisions/0023). One call is enough to change, in a copy of its source.
+# (docs/decisions/0023). One call is enough to change, in a copy of its source. The copy lies where it would in a
+# toolchain, beside links to the rest of one, since cargo names what it builds by the place in the toolchain: from
+# elsewhere the program would depend on the folder.
 get_patched_std() {
     rustup --quiet component add rust-src 2>"$tools/rustup.log" || return 1
-    patched=$tools/std-$(rustc -vV | sed -n 's/^commit-hash: //p')
+    toolchain=$(rustc --print sysroot)
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    patched=$tools/rust-$(rustc -vV | sed -n 's/^commit-hash: //p')-$(cksum <cross/std-time64.patch | cut -d ' ' -f 1)
     if [ ! -d "$patched" ]; then
         need patch patch
-        rm -rf "$tools/std-"*
-        cp -R "$(rustc --print sysroot)/lib/rustlib/src/rust" "$patched.new"
-        (cd "$patched.new/library" && patch -s -p1) <cross/std-time64.patch || return 1
+        rm -rf "$tools/rust-"*
+        mkdir -p "$patched.new/lib/rustlib/src"
+        cp -R "$toolchain/lib/rustlib/src/rust" "$patched.new/lib/rustlib/src/"
+        (cd "$patched.new/lib/rustlib/src/rust/library" && patch -s -p1) <cross/std-time64.patch || return 1
+        ln -s "$toolchain/lib/rustlib/$host" "$patched.new/lib/rustlib/$host"
+        printf '#!/bin/sh\nexec "%s/bin/rustc" "--sysroot=%s" "$@"\n' "$toolchain" "$patched" >"$patched.new/rustc"
+        chmod +x "$patched.new/rustc"
         mv "$patched.new" "$patched"
     fi
-    std_source=$patched/library
+    std_source=$patched/lib/rustlib/src/rust/library
 }
 
 # compile TARGET COMMAND WORD...: what cargo-zigbuild does with the words. Of the prefixes the last one that
@@ -94,7 +102,7 @@ compile() (
         flags=$(printf '%s--remap-path-prefix=%s=/rustc/%s/library\037-Clink-self-contained=no\037' \
             "$flags" "$std_source" "$commit")
         set -- "-Zbuild-std=std,panic_unwind${std_more:-}" "$@"
-        export __CARGO_TESTS_ONLY_SRC_ROOT="$std_source"
+        [ ! -x "${std_source%/lib/rustlib/*}/rustc" ] || export RUSTC="${std_source%/lib/rustlib/*}/rustc"
     fi
     # A kernel that makes huge pages of everything would make the allocator's memory many times as large;
     # nothing unwinds through C.
