@@ -1,7 +1,8 @@
 //! The binary: reads the command line, does the one thing that was asked, and ends with a code that
 //! tells a supervisor why (`exit`). It also chooses the allocator.
 //!
-//! Must stay true: the only `unsafe` of the project is the one line below that sets up that allocator. Not here: anything that a test would want to call.
+//! Must stay true: the only `unsafe` of the project is the one line below that sets up that allocator.
+//! Not here: anything that a test would want to call.
 
 use bloom_runtime::cli::{self, Command};
 use bloom_runtime::{compaction, doctor, people, run};
